@@ -1,0 +1,20 @@
+"""The best orthogonal map between two sets of rows (Procrustes), padded with zeros to a common width."""
+
+import torch
+from torch import Tensor
+
+
+def padded(rows: Tensor, width: int) -> Tensor:
+    """Rows [n, D] with zero columns appended up to `width`."""
+    return torch.nn.functional.pad(rows, (0, width - rows.shape[1]))
+
+
+def orthogonal_map(source: Tensor, target: Tensor) -> Tensor:
+    """Q [w, w] with Q'Q = I that minimises ||source Q - target||, w the wider of the two.
+
+    Schoenemann, Psychometrika 31, 1 (1966); as scikit-matter's
+    `OrthogonalRegression(use_orthogonal_projector=False)`.
+    """
+    width = max(source.shape[1], target.shape[1])
+    u, _, vh = torch.linalg.svd(padded(source, width).T @ padded(target, width))
+    return u @ vh

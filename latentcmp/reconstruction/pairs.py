@@ -1,0 +1,89 @@
+"""Errors between all ordered pairs of feature matrices; the work on a source is shared by all its targets."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentcmp.reconstruction.distortion import orthogonal_map, padded
+from latentcmp.reconstruction.local import local_errors
+from latentcmp.reconstruction.scaling import Scaling
+from latentcmp.reconstruction.solvers import Solver, TwoFoldPath
+
+Measure = Literal["gfre", "gfrd", "lfre"]
+MEASURES: tuple[Measure, ...] = ("gfre", "gfrd", "lfre")
+
+
+class Rows:
+    """One feature matrix, split and scaled by its own training rows, in float64."""
+
+    def __init__(self, values: Tensor, train: Tensor, test: Tensor, name: str = "the matrix") -> None:
+        values = values.to(torch.float64)
+        scaling = Scaling.fit(values[train], name)
+        self.train, self.test = scaling(values[train]), scaling(values[test])
+
+    @property
+    def width(self) -> int:
+        return self.train.shape[1]
+
+
+def split_rows(features: Mapping[str, Tensor], train_idx: np.ndarray, test_idx: np.ndarray) -> dict[str, Rows]:
+    """Scale every matrix of `features` on the training rows."""
+    device = next(iter(features.values())).device
+    train, test = (torch.from_numpy(rows).to(device) for rows in (train_idx, test_idx))
+    return {name: Rows(values, train, test, name) for name, values in features.items()}
+
+
+def pointwise_errors(
+    source: Rows,
+    targets: Sequence[Rows],
+    measure: Measure,
+    *,
+    n_local_points: int | None = None,
+    solver: Solver = "cutoff",
+    alphas: np.ndarray | None = None,
+) -> list[Tensor]:
+    """Row errors [n_test] of each target rebuilt from `source` (definitions: latentcmp.metrics)."""
+    if measure == "lfre":
+        return _local(source, targets, n_local_points, solver, alphas)
+    path = TwoFoldPath(source.train, solver, alphas)
+    if measure == "gfre":
+        return [(target.test - path.predict(source.test, target.train)).norm(dim=1) for target in targets]
+    return [_distortion(source, target, path) for target in targets]
+
+
+def local_points(source: Rows, target: Rows, n_local_points: int | None = None) -> int:
+    """The k of a pair: as given, else min(D_X, D_Y) as in the paper, at least 2 and at most all training rows."""
+    if n_local_points is not None:
+        return n_local_points
+    return min(max(2, min(source.width, target.width)), len(source.train))
+
+
+def _local(
+    source: Rows, targets: Sequence[Rows], n_local_points: int | None, solver: Solver, alphas: np.ndarray | None
+) -> list[Tensor]:
+    by_k: dict[int, list[int]] = {}
+    for t, target in enumerate(targets):
+        by_k.setdefault(local_points(source, target, n_local_points), []).append(t)
+    errors: dict[int, Tensor] = {}
+    for k, members in by_k.items():
+        rows = [(targets[t].train, targets[t].test) for t in members]
+        found = local_errors(source.train, source.test, rows, k, solver=solver, alphas=alphas)
+        errors.update(zip(members, found, strict=True))
+    return [errors[t] for t in range(len(targets))]
+
+
+def _distortion(source: Rows, target: Rows, path: TwoFoldPath) -> Tensor:
+    both = torch.cat([source.train, source.test])
+    predicted = path.predict(both, target.train)
+    n = len(source.train)
+    rotation = orthogonal_map(source.train, predicted[:n])
+    wide = len(rotation)
+    return (padded(predicted[n:], wide) - padded(source.test, wide) @ rotation).norm(dim=1)
+
+
+def root_mean_square(errors: Tensor) -> Tensor:
+    """The number of a measure from its row errors: sqrt(mean e_i^2)."""
+    return errors.square().mean().sqrt()

@@ -1,0 +1,37 @@
+"""Centre by the training mean, divide by one number, so that an error of 1 means no better than the mean."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latentcmp.errors import InputError
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Column means [D] and the one scale of a training matrix.
+
+    The scale is sqrt(sum over columns of the population variance), as in scikit-matter's
+    `StandardFlexibleScaler()`; a scaled training matrix has total variance 1.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    @classmethod
+    def fit(cls, train: Tensor, name: str = "the matrix") -> "Scaling":
+        """Fit on training rows [n, D]. Raises InputError where all rows are equal to rounding."""
+        mean = train.mean(0)
+        scale = (train - mean).square().mean(0).sum().sqrt()
+        noise = 8 * torch.finfo(train.dtype).eps * mean.norm()
+        if not bool(scale > noise):
+            raise InputError(
+                f"{name} is constant over the {len(train)} training rows, so errors relative to its spread are "
+                "undefined; give rows that differ, or leave it out"
+            )
+        return cls(mean, scale)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Scale rows [n, D] by what was fitted."""
+        return (rows - self.mean) / self.scale
