@@ -1,0 +1,5 @@
+"""Operators on tensors; each lives in a folder of its own, its reference beside its kernels."""
+
+from latentcmp.ops.segment_cumulants import segment_cumulants
+
+__all__ = ["segment_cumulants"]

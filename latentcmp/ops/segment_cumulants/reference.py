@@ -1,0 +1,216 @@
+"""Segment-wise cumulants in plain torch: the oracle of the kernels and the backend that is always there.
+
+Systems of equal length are reduced together as one dense [systems, length, D] block that fits in cache, so
+nothing of the size of x is written to memory. Every step is differentiable by autograd to any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import reduce
+from math import comb
+
+import torch
+from torch import Tensor
+
+BLOCK_ELEMENTS = 1 << 16
+"""Elements of a block: with its powers it stays in a level-2 cache."""
+
+
+def accumulation_dtype(dtype: torch.dtype, order: int) -> torch.dtype:
+    """The type powers are formed in: the eighth power of 1e-5 is zero in float32, the fourth is not."""
+    return torch.float64 if dtype == torch.float64 or order > 4 else torch.float32
+
+
+def output_dtype(dtype: torch.dtype) -> torch.dtype:
+    """float64 for float64, float32 for float32, float16 and bfloat16."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def segment_cumulants_reference(x: Tensor, ptr: Tensor, order: int, root: bool = False) -> Tensor:
+    """Cumulants 1..order of each segment and column, differentiable to any order.
+
+    Args:
+        x: [n_atoms, D] floating point. ptr: [n_systems + 1] int64, valid. order: 1..8.
+        root: give sign(k) |k|^(1/m) in place of k_m.
+
+    Returns:
+        [n_systems, order, D] in ``output_dtype(x.dtype)``; empty segments are 0.
+    """
+    if x.size(1) == 0 or ptr.size(0) == 1:
+        return x.new_zeros(ptr.size(0) - 1, order, x.size(1), dtype=output_dtype(x.dtype))
+    x = x.contiguous()  # or the order of summation, hence the last bit, would depend on the strides
+    pieces, ids = [], []
+    for members, start, length in _blocks(ptr, x.size(1)):
+        ids.append(members)
+        pieces.append(_block_cumulants(x, start, length, order, root))
+    places = torch.cat(ids).argsort().to(x.device)
+    return torch.cat(pieces).index_select(0, places)
+
+
+def segment_gradient_reference(
+    grad: Tensor, x: Tensor, ptr: Tensor, order: int, root: bool = False
+) -> Tensor:
+    """The gradient of ``segment_cumulants_reference`` in closed form: a polynomial in the centred value.
+
+    With M(t) the central moment generating function of a segment, 1 / M(t) = exp(-K(t)) = sum a_j t^j / j!,
+    and d k_m / d x_i = (m / n) sum_j C(m - 1, j) a_{m-1-j} (x_i - mean)^j.
+
+    Args:
+        grad: [n_systems, order, D], the cotangent of the cumulants. The others as in the forward.
+
+    Returns:
+        [n_atoms, D] in x's dtype.
+    """
+    out = x.new_zeros(x.shape)
+    if x.size(1) == 0:
+        return out
+    with torch.no_grad():
+        for members, start, length in _blocks(ptr, x.size(1)):
+            if length:
+                _block_gradient(out, grad[members.to(x.device)], x, start, length, order, root)
+    return out
+
+
+def cumulants_from_moments(moments: list[Tensor]) -> list[Tensor]:
+    """Cumulants k_0 (unused), k_1 = 0, k_2, ... of a centred variable from its moments 1, 0, m_2, ...
+
+    k_m = m_m - sum_{j=2}^{m-2} C(m - 1, j - 1) k_j m_{m-j} (the logarithm of the generating function).
+    """
+    cumulants = list(moments)
+    for m in range(4, len(moments)):
+        for j in range(2, m - 1):
+            cumulants[m] = cumulants[m] - comb(m - 1, j - 1) * cumulants[j] * moments[m - j]
+    return cumulants
+
+
+def signed_root(cumulant: Tensor, m: int, tiny: float) -> Tensor:
+    """sign(k) |k|^(1/m), with gradient 0 at k = 0 and wherever its slope would exceed 1 / tiny."""
+    if m == 1:
+        return cumulant
+    steep = cumulant.detach().abs() <= tiny ** (m / (m - 1))
+    smooth = torch.where(steep, 1.0, cumulant)
+    flat = cumulant.detach()
+    return torch.where(steep, flat.sign() * flat.abs().pow(1 / m), smooth.sign() * smooth.abs().pow(1 / m))
+
+
+def _blocks(ptr: Tensor, columns: int) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """(segment ids, first rows, length) of segments of one length that fit in a block, on the host."""
+    ptr = ptr.cpu()
+    lengths, ids = ptr.diff().sort(stable=True)
+    kinds, sizes = torch.unique_consecutive(lengths, return_counts=True)
+    for length, members in zip(kinds.tolist(), ids.split(sizes.tolist()), strict=True):
+        at_once = max(1, BLOCK_ELEMENTS // max(1, length * columns))
+        for part in members.split(at_once):
+            yield part, ptr[part], length
+
+
+def _chunks(x: Tensor, start: Tensor, length: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """(row numbers [systems, rows], rows [systems, rows, D]): the block, or pieces of one long segment."""
+    step = max(1, BLOCK_ELEMENTS // (start.size(0) * x.size(1)))
+    for first in range(0, length, step):
+        size = min(step, length - first)
+        rows = (start[:, None] + torch.arange(first, first + size)).to(x.device)
+        yield rows, _take(x, rows, int(start[0]) + first, int(start[-1]) + first)
+
+
+def _take(x: Tensor, rows: Tensor, first: int, last: int) -> Tensor:
+    systems, size = rows.shape
+    if last - first == (systems - 1) * size:  # neighbours in memory: a view, no gather
+        return x[first : last + size].unflatten(0, (systems, size))
+    return x.index_select(0, rows.flatten()).unflatten(0, (systems, size))
+
+
+def _moments(
+    x: Tensor, start: Tensor, length: int, order: int
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """First rows, rounded mean about them (exactly 0 for a constant), mean, central moments m_0 .. m_order.
+
+    The first row is held fixed: the mean does not depend on it, so neither do the derivatives.
+    """
+    wide = accumulation_dtype(x.dtype, order)
+    shift = x[start.to(x.device)].detach().to(wide)[:, None]
+    sums = (_row_sum(rows.to(wide) - shift, length) for _, rows in _chunks(x, start, length))
+    mean = (reduce(torch.add, sums) / length).to(wide)
+    centred = (rows.to(wide) - shift - mean[:, None] for _, rows in _chunks(x, start, length))
+    raw = reduce(torch.add, (_power_sums(piece, order, length) for piece in centred)) / length
+    return shift[:, 0], mean, shift[:, 0] + mean + raw[0], _recentre(raw)
+
+
+def _row_sum(rows: Tensor, length: int) -> Tensor:
+    """[systems, D]; pieces of a long segment are added up in float64."""
+    return rows.sum(1) if rows.size(1) == length else rows.sum(1).double()
+
+
+def _power_sums(centred: Tensor, order: int, length: int) -> Tensor:
+    """[order, systems, D]: sums over the rows of the first powers."""
+    power, sums = centred, [_row_sum(centred, length)]
+    for _ in range(1, order):
+        power = power * centred
+        sums.append(_row_sum(power, length))
+    return torch.stack(sums)
+
+
+def _recentre(raw: Tensor) -> list[Tensor]:
+    """m_0 .. m_order about the exact mean, from moments 1, 2, ... about the rounded mean."""
+    left = raw[0]
+    powers = [torch.ones_like(left), *raw.unbind(0)]
+    moments = [powers[0], torch.zeros_like(left)]
+    for m in range(2, len(powers)):
+        moments.append(powers[m] - m * left * powers[m - 1])  # left^2 is below the last bit
+    return moments
+
+
+def _block_cumulants(x: Tensor, start: Tensor, length: int, order: int, root: bool) -> Tensor:
+    narrow = output_dtype(x.dtype)
+    if length == 0:
+        return x.new_zeros(start.size(0), order, x.size(1), dtype=narrow)
+    _, _, mean, moments = _moments(x, start, length, order)
+    cumulants = [mean, *cumulants_from_moments(moments)[2:]]
+    if root:
+        tiny = torch.finfo(narrow).tiny
+        cumulants = [signed_root(k, m, tiny) for m, k in enumerate(cumulants, start=1)]
+    return torch.stack(cumulants, 1).to(narrow)
+
+
+def _block_gradient(
+    out: Tensor, grad: Tensor, x: Tensor, start: Tensor, length: int, order: int, root: bool
+) -> None:
+    shift, mean, _, moments = _moments(x, start, length, order)
+    cumulants = cumulants_from_moments(moments)
+    grad = grad.to(mean.dtype)
+    if root:
+        grad = _through_root(grad, cumulants, torch.finfo(output_dtype(x.dtype)).tiny)
+    coefficients = [c[:, None] for c in gradient_coefficients(grad, cumulants, length)]
+    for rows, values in _chunks(x, start, length):
+        centred = values.to(mean.dtype) - shift[:, None] - mean[:, None]
+        value = coefficients[-1].expand_as(centred)
+        for coefficient in coefficients[-2::-1]:
+            value = value * centred + coefficient
+        out[rows.flatten()] = value.flatten(0, 1).to(out.dtype)
+
+
+def _through_root(grad: Tensor, cumulants: list[Tensor], tiny: float) -> Tensor:
+    """The cotangent of k_m from that of sign(k_m) |k_m|^(1/m), with the slope ``signed_root`` documents."""
+    parts = [grad[:, 0]]
+    for m in range(2, grad.size(1) + 1):
+        size = cumulants[m].abs()
+        slope = torch.where(size <= tiny ** (m / (m - 1)), 0.0, size.pow(1 / m - 1) / m)
+        parts.append(grad[:, m - 1] * slope)
+    return torch.stack(parts, 1)
+
+
+def gradient_coefficients(grad: Tensor, cumulants: list[Tensor], length: int) -> list[Tensor]:
+    """Coefficients c_0 .. c_{order-1} of d^j in the gradient with respect to a row of centred value d."""
+    order = grad.size(1)
+    inverse: list[Tensor] = [torch.ones_like(cumulants[1])]
+    for k in range(1, order):
+        total = torch.zeros_like(inverse[0])
+        for j in range(2, k + 1):
+            total = total - comb(k - 1, j - 1) * cumulants[j] * inverse[k - j]
+        inverse.append(total)
+
+    def term(m: int, j: int) -> Tensor:
+        return m * comb(m - 1, j) / length * grad[:, m - 1] * inverse[m - 1 - j]
+
+    return [reduce(torch.add, (term(m, j) for m in range(j + 1, order + 1))) for j in range(order)]
