@@ -37,21 +37,39 @@ __all__ = [
 
 
 def pointwise_global_reconstruction_error(
-    X: Matrix, Y: Matrix, test_idx: Any = None, train_idx: Any = None, *, solver: Solver = "cutoff", alphas: Any = None
+    X: Matrix,
+    Y: Matrix,
+    test_idx: Any = None,
+    train_idx: Any = None,
+    *,
+    solver: Solver = "cutoff",
+    alphas: Any = None,
 ) -> Matrix:
     """Row errors ||y_i - x_i W|| [n_test] of one linear map W fitted on the training rows."""
     return _like(X, _pointwise("gfre", X, Y, test_idx, train_idx, solver, alphas))
 
 
 def global_reconstruction_error(
-    X: Matrix, Y: Matrix, test_idx: Any = None, train_idx: Any = None, *, solver: Solver = "cutoff", alphas: Any = None
+    X: Matrix,
+    Y: Matrix,
+    test_idx: Any = None,
+    train_idx: Any = None,
+    *,
+    solver: Solver = "cutoff",
+    alphas: Any = None,
 ) -> Matrix:
     """GFRE(X -> Y): sqrt of the mean squared row error of one linear map, a scalar."""
     return _like(X, root_mean_square(_pointwise("gfre", X, Y, test_idx, train_idx, solver, alphas)))
 
 
 def pointwise_global_reconstruction_distortion(
-    X: Matrix, Y: Matrix, test_idx: Any = None, train_idx: Any = None, *, solver: Solver = "cutoff", alphas: Any = None
+    X: Matrix,
+    Y: Matrix,
+    test_idx: Any = None,
+    train_idx: Any = None,
+    *,
+    solver: Solver = "cutoff",
+    alphas: Any = None,
 ) -> Matrix:
     """Row distances [n_test] between the linear prediction and its best orthogonal version.
 
@@ -61,7 +79,13 @@ def pointwise_global_reconstruction_distortion(
 
 
 def global_reconstruction_distortion(
-    X: Matrix, Y: Matrix, test_idx: Any = None, train_idx: Any = None, *, solver: Solver = "cutoff", alphas: Any = None
+    X: Matrix,
+    Y: Matrix,
+    test_idx: Any = None,
+    train_idx: Any = None,
+    *,
+    solver: Solver = "cutoff",
+    alphas: Any = None,
 ) -> Matrix:
     """GFRD(X -> Y): sqrt of the mean squared row distortion, a scalar."""
     return _like(X, root_mean_square(_pointwise("gfrd", X, Y, test_idx, train_idx, solver, alphas)))

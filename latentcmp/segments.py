@@ -51,9 +51,7 @@ class Segments:
         return cls(ptr, int(ptr[-1]) if n_rows is None else n_rows)
 
     @classmethod
-    def from_index(
-        cls, batch: Tensor, n_systems: int | None = None, *, is_sorted: bool | None = None
-    ) -> Segments:
+    def from_index(cls, batch: Tensor, n_systems: int | None = None, *, is_sorted: bool | None = None) -> Segments:
         """Segments from a batch vector, the system of each row, sorted or not.
 
         Rows out of order are brought together by a stable sort: the rows of a system keep the order they
@@ -125,9 +123,7 @@ def check_ptr(ptr: Tensor, n_rows: int) -> None:
     falls = ptr[1:] < ptr[:-1]
     if bool(falls.any()):
         where = int(falls.to(torch.uint8).argmax())
-        raise InputError(
-            f"ptr falls from {int(ptr[where])} to {int(ptr[where + 1])} at entry {where + 1}; sort it"
-        )
+        raise InputError(f"ptr falls from {int(ptr[where])} to {int(ptr[where + 1])} at entry {where + 1}; sort it")
 
 
 def _check_integers(values: Tensor, name: str) -> None:
@@ -138,16 +134,12 @@ def _check_integers(values: Tensor, name: str) -> None:
         torch.uint8,
         torch.int8,
     ):
-        raise InputError(
-            f"{name} must be a one-dimensional integer tensor, got {values.dtype} {tuple(values.shape)}"
-        )
+        raise InputError(f"{name} must be a one-dimensional integer tensor, got {values.dtype} {tuple(values.shape)}")
 
 
 def _count_systems(batch: Tensor) -> int:
     if batch.device.type != "cpu":
-        raise InputError(
-            f"batch lives on {batch.device}: give n_systems, reading its maximum would wait for it"
-        )
+        raise InputError(f"batch lives on {batch.device}: give n_systems, reading its maximum would wait for it")
     return int(batch.max()) + 1 if batch.numel() else 0
 
 
@@ -155,9 +147,7 @@ def _check_index(batch: Tensor, n_systems: int, is_sorted: bool | None) -> bool:
     """Whether a CPU batch vector is sorted, after its contents have been checked."""
     if batch.numel() and (int(batch.min()) < 0 or int(batch.max()) >= n_systems):
         found = f"{int(batch.min())} .. {int(batch.max())}"
-        raise InputError(
-            f"batch holds systems {found}; with n_systems = {n_systems} they must be below it, from 0"
-        )
+        raise InputError(f"batch holds systems {found}; with n_systems = {n_systems} they must be below it, from 0")
     rising = not bool((batch[1:] < batch[:-1]).any())
     if is_sorted and not rising:
         raise InputError("batch is not sorted although is_sorted=True says so; leave is_sorted out")

@@ -32,13 +32,13 @@ def resolve_split(n: int, train_idx: object = None, test_idx: object = None) -> 
     """Train and test positions; what is not given is the complement, and with neither given two halves."""
     if train_idx is None and test_idx is None:
         return halves(n)
-    train = None if train_idx is None else checked_rows("train_idx", train_idx, n)
-    test = None if test_idx is None else checked_rows("test_idx", test_idx, n)
-    if train is None:
-        train = np.setdiff1d(np.arange(n), test)
-    if test is None:
-        test = np.setdiff1d(np.arange(n), train)
-    return train, test
+    if train_idx is None:
+        test = checked_rows("test_idx", test_idx, n)
+        return np.setdiff1d(np.arange(n), test), test
+    train = checked_rows("train_idx", train_idx, n)
+    if test_idx is None:
+        return train, np.setdiff1d(np.arange(n), train)
+    return train, checked_rows("test_idx", test_idx, n)
 
 
 def checked_rows(name: str, rows: object, n: int) -> Rows:

@@ -1,13 +1,13 @@
 """Local reconstruction: a linear map of its own for every test row, from its nearest training rows."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from latentcmp._threads import one_torch_thread
 from latentcmp.errors import InputError
 from latentcmp.reconstruction.solvers import Solver, TwoFoldPath
 
@@ -92,16 +92,8 @@ def _map_over_cores(function: Callable[[int], list[Tensor]], items: range, devic
     workers = min(torch.get_num_threads(), len(items))
     if device.type != "cpu" or workers < 2:
         return [function(item) for item in items]
-    with one_torch_thread(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with (
+        one_torch_thread(),
+        ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
         return list(pool.map(function, items))
-
-
-@contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Hold torch's own thread count at 1, and give it back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

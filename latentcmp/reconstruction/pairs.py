@@ -62,7 +62,11 @@ def local_points(source: Rows, target: Rows, n_local_points: int | None = None) 
 
 
 def _local(
-    source: Rows, targets: Sequence[Rows], n_local_points: int | None, solver: Solver, alphas: np.ndarray | None
+    source: Rows,
+    targets: Sequence[Rows],
+    n_local_points: int | None,
+    solver: Solver,
+    alphas: np.ndarray | None,
 ) -> list[Tensor]:
     by_k: dict[int, list[int]] = {}
     for t, target in enumerate(targets):

@@ -77,7 +77,12 @@ class TwoFoldPath:
         for fit, test in ((0, 1), (1, 0)):
             coefficients = self.svds[fit].u.mT @ y[..., self.folds[fit], :]
             total += score(
-                self.projected[fit], self.svds[fit].s, coefficients, y[..., self.folds[test], :], self.strengths, self.floor
+                self.projected[fit],
+                self.svds[fit].s,
+                coefficients,
+                y[..., self.folds[test], :],
+                self.strengths,
+                self.floor,
             )
         return total / 2
 
@@ -118,7 +123,10 @@ def _cutoff_losses(
     Residuals, and not sums of squares, so that small errors keep all their digits.
     """
     batch = strengths.shape[:-1]
-    projected, coefficients = projected.reshape(-1, *projected.shape[-2:]), coefficients.reshape(-1, *coefficients.shape[-2:])
+    projected, coefficients = (
+        projected.reshape(-1, *projected.shape[-2:]),
+        coefficients.reshape(-1, *coefficients.shape[-2:]),
+    )
     s, strengths = s.reshape(-1, s.shape[-1]), strengths.reshape(-1, strengths.shape[-1])
     kept = (s[:, None, :] > strengths[:, :, None].clamp(min=floor)).sum(-1).cpu()
     residual = target.reshape(-1, *target.shape[-2:]).clone()

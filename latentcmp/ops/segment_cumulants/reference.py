@@ -48,9 +48,7 @@ def segment_cumulants_reference(x: Tensor, ptr: Tensor, order: int, root: bool =
     return torch.cat(pieces).index_select(0, places)
 
 
-def segment_gradient_reference(
-    grad: Tensor, x: Tensor, ptr: Tensor, order: int, root: bool = False
-) -> Tensor:
+def segment_gradient_reference(grad: Tensor, x: Tensor, ptr: Tensor, order: int, root: bool = False) -> Tensor:
     """The gradient of ``segment_cumulants_reference`` in closed form: a polynomial in the centred value.
 
     With M(t) the central moment generating function of a segment, 1 / M(t) = exp(-K(t)) = sum a_j t^j / j!,
@@ -121,9 +119,7 @@ def _take(x: Tensor, rows: Tensor, first: int, last: int) -> Tensor:
     return x.index_select(0, rows.flatten()).unflatten(0, (systems, size))
 
 
-def _moments(
-    x: Tensor, start: Tensor, length: int, order: int
-) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+def _moments(x: Tensor, start: Tensor, length: int, order: int) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """First rows, rounded mean about them (exactly 0 for a constant), mean, central moments m_0 .. m_order.
 
     The first row is held fixed: the mean does not depend on it, so neither do the derivatives.
@@ -173,9 +169,7 @@ def _block_cumulants(x: Tensor, start: Tensor, length: int, order: int, root: bo
     return torch.stack(cumulants, 1).to(narrow)
 
 
-def _block_gradient(
-    out: Tensor, grad: Tensor, x: Tensor, start: Tensor, length: int, order: int, root: bool
-) -> None:
+def _block_gradient(out: Tensor, grad: Tensor, x: Tensor, start: Tensor, length: int, order: int, root: bool) -> None:
     shift, mean, _, moments = _moments(x, start, length, order)
     cumulants = cumulants_from_moments(moments)
     grad = grad.to(mean.dtype)

@@ -1,0 +1,226 @@
+"""Features of a model on structures: activations taken in the forward, kept on the device, in input order."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentcmp._threads import one_torch_thread
+from latentcmp._timing import Timing
+from latentcmp.errors import HookError, InputError, LatentcmpError
+from latentcmp.hooks.layout import Reduce, reduce_columns
+from latentcmp.hooks.points import HookPoint, find_module
+from latentcmp.hooks.tap import tap
+from latentcmp.models.card import Adapter
+from latentcmp.models.registry import identity, load, parse
+from latentcmp.systems.read import Structures, read_systems
+from latentcmp.systems.screen import OnUnsupported, Screening, screen
+from latentcmp.systems.system import System, offsets, set_hash
+
+Progress = Callable[[str, int, int], None]
+BATCH_ATOMS = {"cpu": 64, "cuda": 4096}
+
+
+@dataclass
+class Features:
+    """Atom features of one model at one layer.
+
+    `values` [n_atoms, D] lie on the model's device in its own dtype, `ptr` [n_systems + 1] (int64, same device)
+    are the CSR offsets of the systems, named by `ids`; `numbers` [n_atoms] are atomic numbers (int64, CPU).
+    """
+
+    values: Tensor
+    ptr: Tensor
+    ids: list[str]
+    numbers: Tensor
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def extract(
+    model: str | Adapter,
+    structures: Structures | None = None,
+    layer: str = "last",
+    device: str | torch.device | None = None,
+    *,
+    reduce: Reduce = "invariant",
+    batch_atoms: int | None = None,
+    on_unsupported: OnUnsupported = "skip",
+    trust: bool = False,
+    progress: Progress | None = None,
+) -> Features:
+    """Features of a model on structures.
+
+    `model` is a name (`latentcmp models` lists them), FAMILY:CHECKPOINT, or a loaded adapter; `structures` a path,
+    several paths or a list of Atoms (None: the built-in set). `layer` is "last", "backbone" or any module path;
+    `reduce` says what becomes of equivariant columns (`latentcmp.hooks.layout.reduce_columns`). Structures that the
+    model cannot take are left out and listed in `manifest["skipped"]`. Raises InputError, MissingPackageError,
+    HookError.
+    """
+    device = choose_device(device)
+    if isinstance(model, Adapter):
+        adapter, known = model, {"name": model.card.name}
+    else:
+        spec = parse(model, layer)
+        layer = spec.layer
+        adapter, known = load(spec, device, trust), identity(spec)
+    screening = screen(read_systems(structures), [adapter.card], on_unsupported)
+    features = extract_layers(
+        adapter, screening.systems, [layer], reduce=reduce, batch_atoms=batch_atoms, progress=progress
+    )[layer]
+    features.manifest = {**known, **features.manifest, **structures_manifest(screening)}
+    return features
+
+
+def extract_layers(
+    adapter: Adapter,
+    systems: Sequence[System],
+    layers: Iterable[str],
+    *,
+    reduce: Reduce = "invariant",
+    batch_atoms: int | None = None,
+    progress: Progress | None = None,
+    timing: Timing | None = None,
+) -> dict[str, Features]:
+    """Features of several layers from the same forwards. All `systems` must be ones that the model takes."""
+    timing = timing or Timing()
+    points = {layer: _existing(adapter, layer) for layer in layers}
+    rows: dict[str, list[Tensor]] = {point.name: [] for point in points.values()}
+
+    def keep(name: str, value: Tensor) -> None:
+        values = reduce_columns(value, by_name[name].irreps, reduce)
+        rows[name].append(values.clone() if values.data_ptr() == value.data_ptr() else values)
+
+    by_name = {point.name: point for point in points.values()}
+    total, done = sum(map(len, systems)), 0
+    on_cpu = adapter.device.type == "cpu"
+    with (
+        torch.no_grad(),
+        one_torch_thread() if on_cpu else nullcontext(),
+        tap(adapter.module, by_name.values(), keep) as taps,
+    ):
+        for forwards, batch in enumerate(batches(systems, batch_atoms or BATCH_ATOMS.get(adapter.device.type, 64)), 1):
+            run_batch(adapter, batch, timing)
+            taps.check(forwards)
+            done += sum(map(len, batch))
+            if progress:
+                progress(adapter.card.name, done, total)
+    return {layer: _features(adapter, point, rows[point.name], systems, reduce) for layer, point in points.items()}
+
+
+def run_batch(adapter: Adapter, batch: Sequence[System], timing: Timing | None = None) -> Tensor:
+    """Graphs and one forward: energies [n_systems] in eV/atom. A failure names the model and the structures."""
+    timing = timing or Timing()
+    names = [system.id for system in batch]
+    try:
+        with timing.part("graphs"):
+            graphs = []
+            for system in batch:
+                names = [system.id]
+                graphs.append(adapter.graph(system.atoms))
+        names = [system.id for system in batch]
+        with timing.part("inference"):
+            return adapter.energies(graphs)
+    except LatentcmpError:
+        raise
+    except torch.cuda.OutOfMemoryError as error:
+        raise InputError(f"{adapter.card.name} ran out of GPU memory; lower --batch-atoms (batch_atoms)") from error
+    except Exception as error:  # model packages raise whatever they raise
+        shown = ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        raise InputError(f"{adapter.card.name} failed on structure {shown}: {type(error).__name__}: {error}") from error
+
+
+def batches(systems: Sequence[System], batch_atoms: int) -> Iterator[list[System]]:
+    """Consecutive systems, as many as fit in `batch_atoms` atoms and at least one."""
+    batch: list[System] = []
+    size = 0
+    for system in systems:
+        if batch and size + len(system) > batch_atoms:
+            yield batch
+            batch, size = [], 0
+        batch.append(system)
+        size += len(system)
+    if batch:
+        yield batch
+
+
+def choose_device(device: str | torch.device | None = None) -> torch.device:
+    """The device asked for, else CUDA where there is one, else the CPU. Raises InputError for one that is absent."""
+    try:
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise InputError(f"unknown device {device!r}; give cpu, cuda or cuda:N") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {str(device)!r} was asked for, but torch sees no CUDA device here; use cpu")
+    return chosen
+
+
+def structures_manifest(screening: Screening) -> dict[str, Any]:
+    """What a manifest records of the structures: counts, hash, and those skipped or boxed."""
+    return {
+        "n_systems": len(screening.systems),
+        "n_atoms": sum(map(len, screening.systems)),
+        "structures_hash": set_hash(screening.systems),
+        "skipped": [{"id": skip.id, "reason": skip.reason} for skip in screening.skipped],
+        "boxed": screening.boxed,
+        "n_single_atoms": len(screening.single_atoms),
+    }
+
+
+def _existing(adapter: Adapter, layer: str) -> HookPoint:
+    point = adapter.point(layer)
+    try:
+        find_module(adapter.module, point.path)
+    except HookError as error:
+        names = ", ".join(known.name for known in adapter.card.points)
+        raise InputError(
+            f"{adapter.card.name} has no layer {layer!r}; layers are {names}, or a module path ({error})"
+        ) from error
+    return point
+
+
+def _features(
+    adapter: Adapter, point: HookPoint, parts: list[Tensor], systems: Sequence[System], reduce: Reduce
+) -> Features:
+    _check_shapes(adapter, point, parts, systems)
+    values = torch.cat(parts)
+    ptr = torch.from_numpy(offsets(systems))
+    _check_finite(adapter, values, ptr, systems)
+    manifest = {
+        "layer": point.name,
+        "module": point.path,
+        "layout": point.irreps or "invariant",
+        "reduce": reduce,
+        "width": values.shape[1],
+        "dtype": str(values.dtype).removeprefix("torch."),
+        "device": str(values.device),
+    }
+    numbers = torch.cat([torch.from_numpy(system.atoms.numbers).long() for system in systems])
+    return Features(values, ptr.to(values.device), [system.id for system in systems], numbers, manifest)
+
+
+def _check_shapes(adapter: Adapter, point: HookPoint, parts: list[Tensor], systems: Sequence[System]) -> None:
+    n_atoms, n_rows = sum(map(len, systems)), sum(part.shape[0] for part in parts)
+    if point.scope != "atom" or n_rows != n_atoms or parts[0].ndim != 2:
+        raise InputError(
+            f"{point} of {adapter.card.name} gives {n_rows} rows of shape {tuple(parts[0].shape[1:])} for {n_atoms} "
+            "atoms: it is not one row of features an atom. "
+            f"Layers are {', '.join(known.name for known in adapter.card.points)}"
+        )
+
+
+def _check_finite(adapter: Adapter, values: Tensor, ptr: Tensor, systems: Sequence[System]) -> None:
+    finite = torch.isfinite(values).all(dim=1)
+    if bool(finite.all()):
+        return
+    row = int((~finite).nonzero()[0, 0])
+    system = int(torch.searchsorted(ptr, row, right=True)) - 1
+    raise InputError(
+        f"{adapter.card.name} gives a NaN or an infinity for atom {row - int(ptr[system])} of structure "
+        f"{systems[system].id!r}; leave that structure out"
+    )

@@ -1,0 +1,45 @@
+"""From equivariant columns to invariant ones: l = 0 columns, and norms of l > 0 where asked."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from latentcmp.errors import InputError
+
+Reduce = Literal["invariant", "norms", "full"]
+REDUCTIONS: tuple[Reduce, ...] = ("invariant", "norms", "full")
+
+
+def reduce_columns(values: Tensor, irreps: str | None, reduce: Reduce = "invariant") -> Tensor:
+    """Columns [n, D'] of activations [n, D] in an e3nn layout (multiplicity-major, m fastest).
+
+    "invariant" keeps the l = 0 columns, "norms" appends the norm of every l > 0 channel, "full" keeps all
+    columns, which rotate with the structure. `irreps` None means that all columns are invariant already.
+    Raises InputError where the layout does not fit the width.
+    """
+    if reduce not in REDUCTIONS:
+        raise InputError(f"reduce must be one of {', '.join(REDUCTIONS)}, got {reduce!r}")
+    if irreps is None or reduce == "full":
+        return values
+    parts = _blocks(irreps, values.shape[-1])
+    scalars = [values[..., start:stop] for start, stop, degree in parts if degree == 0]
+    norms = [_norms(values[..., start:stop], degree) for start, stop, degree in parts if degree > 0]
+    chosen = scalars + (norms if reduce == "norms" else [])
+    if not chosen:
+        raise InputError(f"the layout {irreps} has no l = 0 column; ask for reduce='norms'")
+    return chosen[0] if len(chosen) == 1 else torch.cat(chosen, dim=-1)
+
+
+def _norms(block: Tensor, degree: int) -> Tensor:
+    return block.unflatten(-1, (-1, 2 * degree + 1)).norm(dim=-1)
+
+
+def _blocks(irreps: str, width: int) -> list[tuple[int, int, int]]:
+    """Start, stop and degree of every block of the layout."""
+    from e3nn.o3 import Irreps
+
+    layout = Irreps(irreps)
+    if layout.dim != width:
+        raise InputError(f"the layout {irreps} has {layout.dim} columns, but the activation has {width}")
+    return [(part.start, part.stop, irrep.ir.l) for part, irrep in zip(layout.slices(), layout, strict=True)]

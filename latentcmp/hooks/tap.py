@@ -1,0 +1,115 @@
+"""Taps: forward hooks that hand activations over at once, on their device, and count that they fired."""
+
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from latentcmp.errors import HookError
+from latentcmp.hooks.points import HookPoint, as_point, find_module
+
+Sink = Callable[[str, Tensor], None]
+
+
+class Tap:
+    """Forward hooks on some points of a module, attached inside a `with` block.
+
+    Without a sink, `tap[name]` is the activation of the latest forward (detached, copied). With one, each
+    activation goes to `sink(name, activation)` from inside the forward, detached but not copied: reduce or copy
+    it there. Either way nothing leaves the device and the module's output is not touched.
+    """
+
+    def __init__(
+        self, module: nn.Module, points: Iterable[HookPoint | str] | HookPoint | str, sink: Sink | None = None
+    ):
+        chosen = [points] if isinstance(points, (str, HookPoint)) else list(points)
+        self.points = {point.name: point for point in map(as_point, chosen)}
+        if not self.points:
+            raise HookError("no hook points were given; name at least one module path")
+        self._modules = {name: _tappable(module, point) for name, point in self.points.items()}
+        self._sink = sink or self._keep
+        self._values: dict[str, Tensor] = {}
+        self._handles: list[RemovableHandle] = []
+        self.fires = dict.fromkeys(self.points, 0)
+
+    def __enter__(self) -> "Tap":
+        for name, module in self._modules.items():
+            self._handles.append(module.register_forward_hook(self._hook(self.points[name])))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        if kind is None:
+            self.check()
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.points:
+            raise KeyError(f"{name!r} is not tapped; tapped are {', '.join(self.points)}")
+        if name not in self._values:
+            raise HookError(f"{self.points[name]} holds no activation yet; run a forward inside the with block")
+        return self._values[name]
+
+    def check(self, forwards: int | None = None) -> None:
+        """Raise HookError unless every hook fired (with `forwards`: exactly as often as declared)."""
+        for name, count in self.fires.items():
+            point = self.points[name]
+            if count == 0:
+                raise HookError(
+                    f"{point} never fired: its module was bypassed. Compiled, scripted and traced modules run without "
+                    "hooks, and so does a direct call of module.forward(...); tap the eager model, before torch.compile"
+                )
+            if forwards is not None and count != forwards * point.fires:
+                raise HookError(f"{point} fired {count} times in {forwards} forwards, declared {point.fires} a forward")
+
+    def _hook(self, point: HookPoint) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if torch._C._current_graph_task_id() != -1:
+                return  # activation checkpointing runs the forward again inside backward
+            taken = self.fires[point.name] % point.fires == point.call
+            self.fires[point.name] += 1
+            if taken:
+                self._sink(point.name, point.take(output).detach())
+
+        return hook
+
+    def _keep(self, name: str, value: Tensor) -> None:
+        self._values[name] = value.clone()  # a later in-place operation of the model would change it
+
+
+def tap(module: nn.Module, points: Iterable[HookPoint | str] | HookPoint | str, sink: Sink | None = None) -> Tap:
+    """Tap activations of a loaded module: `with tap(model, "layers.3") as t: model(x); t["layers.3"]`.
+
+    `points` are module paths or `HookPoint`s. Raises HookError for an unknown path, a scripted or compiled
+    module, and, when the block ends, for a hook that never fired. See `Tap` for `sink`.
+    """
+    return Tap(module, points, sink)
+
+
+def _tappable(root: nn.Module, point: HookPoint) -> nn.Module:
+    compiled = [name for name, module in root.named_modules() if _is_compiled(module)]
+    if compiled:
+        where = f"submodule {compiled[0]!r}" if compiled[0] else f"this {type(root).__name__}"
+        raise HookError(
+            f"{where} is already compiled, and hooks added now would never fire; tap the eager module first "
+            "(for a torch.compile wrapper: module._orig_mod) and compile it inside the with block"
+        )
+    module = find_module(root, point.path)
+    if isinstance(module, torch.jit.ScriptModule):
+        raise HookError(
+            f"{point} is a ScriptModule, which takes no hooks; load the eager model, or ask the model for its own "
+            "feature output (metatomic: 'feature', 'mtt::aux::energy_last_layer_features')"
+        )
+    return module
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    if getattr(module, "_compiled_call_impl", None) is not None:
+        return True
+    return type(module).__name__ == "OptimizedModule" and hasattr(module, "_orig_mod")

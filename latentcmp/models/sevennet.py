@@ -1,0 +1,160 @@
+"""SevenNet (Park et al., JCTC 20, 4857, 2024): equivariant features in e3nn layout, one dict through all modules."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from ase import Atoms
+from torch import Tensor
+
+from latentcmp.errors import InputError
+from latentcmp.hooks.points import HookPoint
+from latentcmp.models.card import Adapter, ModelCard
+from latentcmp.models.checkpoint import require_trust
+
+ELEMENTS = frozenset([*range(1, 84), *range(89, 95)])
+
+
+def _points(inner: str, width: int, blocks: int = 5) -> tuple[HookPoint, ...]:
+    """Every module takes and returns the same mutable mapping, whose "x" holds the node features of the moment."""
+    scalars = "128x0e"
+    return (
+        HookPoint("last", "reduce_input_to_hidden", "x", irreps="64x0e", width=64),
+        HookPoint("backbone", f"{blocks - 1}_equivariant_gate", "x", irreps=scalars, width=128),
+        *(
+            HookPoint(f"backbone.{t}", f"{t}_equivariant_gate", "x", irreps=inner, width=width)
+            for t in range(blocks - 1)
+        ),
+        HookPoint("embedding", "onehot_to_feature_x", "x", irreps=scalars, width=128),
+    )
+
+
+def _card(
+    name: str,
+    file: str,
+    sha256: str,
+    energies: tuple[float, ...],
+    trained_on: str = "MPtrj PBE(+U)",
+    modality: str | None = None,
+    lmax: int = 2,
+) -> ModelCard:
+    points = _points("128x0e+64x1e+32x2e", 480) if lmax == 2 else _points("128x0e+64x1e+32x2e+32x3e", 704)
+    return ModelCard(
+        name=name,
+        family="sevennet",
+        package="sevenn",
+        module="sevenn",
+        checkpoint=f"pretrained_potentials/{file}",
+        sha256=sha256,
+        licence="MIT",
+        trained_on=trained_on,
+        elements=ELEMENTS,
+        points=points,
+        energies=energies,
+        options={"modality": modality} if modality else {},
+    )
+
+
+_MF_FILE = "SevenNet_MF_0/checkpoint_sevennet_mf_0.pth"
+_MF_SHA256 = "81791329b37d445f46b531578c182c41792d98c7814222c9e5dde276402225fd"
+
+CARDS = (
+    _card(
+        "sevennet-0",
+        "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
+        "7052cb42b7b3be42b40b97fa0d21077a48c54b5548948fc4dcf346629f813c36",
+        (-5.4008, -3.3827, -4.0962, -5.9735),
+    ),
+    _card(
+        "sevennet-0-22may2024",
+        "SevenNet_0__22May2024/checkpoint_sevennet_0.pth",
+        "5d389fafd512e6ae2830d74d0b66ffc49a55d3832653ff8e7bf7f1343013c1d1",
+        (-5.4107, -3.3795, -4.0817, -5.9711),
+    ),
+    _card("sevennet-mf-0", _MF_FILE, _MF_SHA256, (-5.3756, -3.3858, -4.0851, -5.9645), "MPtrj PBE(+U), r2SCAN", "PBE"),
+    _card(
+        "sevennet-mf-0-r2scan",
+        _MF_FILE,
+        _MF_SHA256,
+        (-8.7184, -6.8896, -10.8179, -8.0458),
+        "MPtrj PBE(+U), r2SCAN",
+        "R2SCAN",
+    ),
+    _card(
+        "sevennet-l3i5",
+        "SevenNet_l3i5/checkpoint_l3i5.pth",
+        "a7ff190d41efe5b8317a03d20a468e4036a1a3e64e0b14fdbab64ac3f4bfc09d",
+        (-5.4219, -3.3854, -4.0920, -5.9754),
+        lmax=3,
+    ),
+)
+
+
+class SevenNetAdapter(Adapter):
+    """Neighbour lists by matscipy, PyG batches; open boundaries are taken as they are."""
+
+    def graph(self, atoms: Atoms) -> Any:
+        from sevenn.atom_graph_data import AtomGraphData
+        from sevenn.train.dataload import unlabeled_atoms_to_graph
+
+        graph = AtomGraphData.from_numpy_dict(unlabeled_atoms_to_graph(atoms, self.module.cutoff))  # type: ignore[arg-type]
+        if "modality" in self.card.options:
+            graph["data_modality"] = self.card.options["modality"]
+        return graph
+
+    def energies(self, graphs: Sequence[Any]) -> Tensor:
+        from torch_geometric.data import Batch
+
+        out = self.module(Batch.from_data_list(list(graphs)).to(self.device))
+        return out["inferred_total_energy"] / out["num_atoms"]
+
+    def point(self, layer: str) -> HookPoint:
+        point = super().point(layer)
+        if point in self.card.points:
+            return point
+        return replace(point, select="x", irreps=_irreps(dict(self.module.named_modules()).get(layer)))
+
+
+def load(card: ModelCard, path: Path, device: torch.device, trust: bool) -> SevenNetAdapter:
+    """Load a SevenNet checkpoint (.pth), which needs pickle, and take the force head off."""
+    require_trust(card, path, trust, "needs pickle")
+    from sevenn.checkpoint import SevenNetCheckpoint
+
+    try:
+        module = SevenNetCheckpoint(path).build_model()
+    except (KeyError, AttributeError, RuntimeError, EOFError, UnpicklingError) as error:
+        raise InputError(f"{path} is no SevenNet checkpoint: {type(error).__name__}: {error}") from error
+    module.set_is_batch_data(True)
+    module.delete_module_by_key("force_output")  # its autograd.grad raises where gradients are off
+    return SevenNetAdapter(_as_loaded(card, module), module, device)
+
+
+def _as_loaded(card: ModelCard, module: Any) -> ModelCard:
+    """The card with the elements, layers and layouts that the checkpoint really has."""
+    known, given = dict(module.modal_map or {}), card.options.get("modality")
+    if (given or known) and given not in known:
+        raise InputError(
+            f"{card.name} needs one of the modalities {', '.join(known) or '(none)'}, got {given}: PATH#MODALITY"
+        )
+    children = dict(module.named_children())
+    blocks = sum(name.endswith("_equivariant_gate") for name in children)
+    points = []
+    for point in _points("", 0, blocks):
+        irreps = _irreps(children[point.path])
+        points.append(replace(point, irreps=irreps, width=_dimension(irreps)))
+    return replace(card, points=tuple(points), elements=frozenset(module.type_map))
+
+
+def _irreps(module: Any) -> str | None:
+    """The layout that an e3nn module states for its output."""
+    stated = getattr(getattr(module, "gate", module), "irreps_out", None)
+    return None if stated is None else str(stated)
+
+
+def _dimension(irreps: str | None) -> int | None:
+    from e3nn.o3 import Irreps
+
+    return None if irreps is None else Irreps(irreps).dim

@@ -1,0 +1,89 @@
+"""Structures in: the built-in set, files that ASE reads, or Atoms in hand, as checked systems."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+from ase import Atoms
+
+from latentcmp.errors import InputError
+from latentcmp.systems.builtin import builtin_systems
+from latentcmp.systems.system import System, digest
+
+Structures: TypeAlias = str | Path | Atoms | System | Iterable[str | Path | Atoms | System]
+
+
+def read_systems(structures: Structures | None = None) -> list[System]:
+    """Systems from a path, several paths or a list of Atoms; None is the built-in set.
+
+    Paths may be anything ASE reads (extxyz and databases are streamed). Of each structure's `info`, `id` (or
+    `structure_id`) names it, `group` (or `parent`) puts it with its relatives, `subset` labels it; without
+    them the name is file:frame and the group is the structure itself. Raises InputError for a file that is
+    missing, empty or broken, for names that stand twice, and where nothing is left.
+    """
+    if structures is None:
+        return builtin_systems()
+    single = isinstance(structures, (str, Path, Atoms, System))
+    items: Iterable[str | Path | Atoms | System] = [structures] if single else structures  # type: ignore[assignment,list-item]
+    systems = [system for position, item in enumerate(items) for system in _systems(item, position)]
+    if not systems:
+        raise InputError(
+            "no structures were given; give files that ASE reads, a list of Atoms, or None for the built-in set"
+        )
+    _check_names(systems)
+    return systems
+
+
+def _systems(item: str | Path | Atoms | System, position: int) -> Iterator[System]:
+    if isinstance(item, System):
+        yield item
+    elif isinstance(item, Atoms):
+        yield _named(item, f"structure:{position}")
+    elif isinstance(item, (str, Path)):
+        yield from _read_file(Path(item))
+    else:
+        raise InputError(f"structures must be paths or ase.Atoms, got {type(item).__name__} at position {position}")
+
+
+def _read_file(path: Path) -> Iterator[System]:
+    from ase.io import iread
+
+    if not path.is_file():
+        raise InputError(f"structure file {path} does not exist" if not path.exists() else f"{path} is not a file")
+    frame = 0
+    try:
+        for atoms in iread(path, index=":"):
+            yield _named(atoms, f"{path.name}:{frame}")
+            frame += 1
+    except InputError:
+        raise
+    except Exception as error:  # ASE's readers raise whatever their parsers raise
+        raise InputError(
+            f"{path} cannot be read after frame {frame - 1}: {_reason(error)}"
+            if frame
+            else f"{path} cannot be read: {_reason(error)}; it must be a file that ASE reads, such as extended XYZ"
+        ) from error
+    if not frame:
+        raise InputError(f"{path} holds no structures")
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _named(atoms: Atoms, name: str) -> System:
+    info = atoms.info
+    id_ = str(info.get("id", info.get("structure_id", name)))
+    group = str(info.get("group", info.get("parent", digest(atoms))))
+    return System(id_, atoms, group, str(info.get("subset", "")))
+
+
+def _check_names(systems: list[System]) -> None:
+    seen: set[str] = set()
+    for system in systems:
+        if system.id in seen:
+            raise InputError(
+                f"structure id {system.id!r} stands twice; ids join the rows of all models and must be unique: "
+                "rename one, or drop the file that was given twice"
+            )
+        seen.add(system.id)
