@@ -1,3 +1,64 @@
-"""latentcmp: how well the latent features of one interatomic potential rebuild those of another."""
+"""latentcmp: how well the latent features of one interatomic potential rebuild those of another.
+
+`compare` runs models and compares them, `compare_features` compares features at hand, `extract` gives the features
+of one model, `tap` those of any module, `metrics` holds the measures, `segment_cumulants` pools atoms into
+structures. Names are loaded when they are first used, so `import latentcmp` is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from latentcmp import metrics
+    from latentcmp.comparison import Comparison, ErrorMatrix
+    from latentcmp.conductor import compare, compare_features
+    from latentcmp.features import Features, extract
+    from latentcmp.hooks.points import HookPoint
+    from latentcmp.hooks.tap import Tap, tap
+    from latentcmp.ops.segment_cumulants import segment_cumulants
+    from latentcmp.segments import Segments
+
+_HOMES = {
+    "Comparison": "comparison",
+    "ErrorMatrix": "comparison",
+    "Features": "features",
+    "HookPoint": "hooks.points",
+    "Segments": "segments",
+    "Tap": "hooks.tap",
+    "compare": "conductor",
+    "compare_features": "conductor",
+    "extract": "features",
+    "metrics": "metrics",
+    "segment_cumulants": "ops.segment_cumulants",
+    "tap": "hooks.tap",
+}
+
+__all__ = [
+    "Comparison",
+    "ErrorMatrix",
+    "Features",
+    "HookPoint",
+    "Segments",
+    "Tap",
+    "compare",
+    "compare_features",
+    "extract",
+    "metrics",
+    "segment_cumulants",
+    "tap",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'latentcmp' has no attribute {name!r}")
+    module = import_module(f"latentcmp.{_HOMES[name]}")
+    value = module if name == "metrics" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentcmp.errors import InputError
 from latentcmp.reconstruction.distortion import orthogonal_map, padded
 from latentcmp.reconstruction.local import local_errors
 from latentcmp.reconstruction.scaling import Scaling
@@ -14,6 +15,15 @@ from latentcmp.reconstruction.solvers import Solver, TwoFoldPath
 
 Measure = Literal["gfre", "gfrd", "lfre"]
 MEASURES: tuple[Measure, ...] = ("gfre", "gfrd", "lfre")
+
+
+def check_measures(measures: Sequence[str]) -> None:
+    """Raise InputError unless there are measures and all are known."""
+    unknown = [measure for measure in measures if measure not in MEASURES]
+    if unknown or not measures:
+        raise InputError(
+            f"measures must be some of {', '.join(MEASURES)}, got {', '.join(map(repr, measures)) or 'none'}"
+        )
 
 
 class Rows:

@@ -26,18 +26,29 @@ def split_by_group(systems: Sequence[System], test_fraction: float = 0.2, seed: 
 
     Raises InputError where that leaves no group on one side.
     """
-    if not 0 < test_fraction < 1:
-        raise InputError(f"test_fraction must lie between 0 and 1, got {test_fraction}")
-    sides = {group: _uniform(group, seed) < test_fraction for group in {system.group for system in systems}}
-    test = np.array([sides[system.group] for system in systems], dtype=bool)
-    if test.all() or not test.any():
-        raise InputError(
-            f"{len(sides)} groups of structures split into {sum(sides.values())} for testing and "
-            f"{len(sides) - sum(sides.values())} for training; give more structures of different parents, "
-            "or another seed or test fraction"
-        )
+    test = rows_by_group([system.group for system in systems], len(systems), test_fraction, seed)
     rule = f"by group, test fraction {test_fraction}, seed {seed}"
     return Split(np.repeat(test, [len(system) for system in systems]), test, rule)
+
+
+def rows_by_group(groups: Sequence[object], n: int, test_fraction: float = 0.2, seed: int = 0) -> np.ndarray:
+    """Mask [n] of the test rows: those whose group's label hashes below `test_fraction`.
+
+    Raises InputError for labels that are not n, and where no group is left on one side.
+    """
+    if len(groups) != n:
+        raise InputError(f"groups must hold one label a row, got {len(groups)} labels for {n} rows")
+    if not 0 < test_fraction < 1:
+        raise InputError(f"test_fraction must lie between 0 and 1, got {test_fraction}")
+    labels = [str(group) for group in (groups.tolist() if hasattr(groups, "tolist") else groups)]
+    sides = {label: _uniform(label, seed) < test_fraction for label in set(labels)}
+    tested = sum(sides.values())
+    if tested in (0, len(sides)):
+        raise InputError(
+            f"{len(sides)} groups of rows split into {tested} for testing and {len(sides) - tested} for training; "
+            "give more structures of different parents, or another seed or test fraction"
+        )
+    return np.array([sides[label] for label in labels], dtype=bool)
 
 
 def split_as_paper(systems: Sequence[System], seed: int = 0) -> Split:

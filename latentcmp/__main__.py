@@ -1,0 +1,5 @@
+"""`python -m latentcmp`."""
+
+from latentcmp.cli import main
+
+main()

@@ -1,0 +1,180 @@
+"""The command line: `latentcmp compare`, `latentcmp models`."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from latentcmp.errors import LatentcmpError
+
+app = typer.Typer(
+    help="How well do the latent features of one interatomic potential rebuild those of another?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+out, err = Console(), Console(stderr=True)
+
+
+@app.callback()
+def _root() -> None:
+    """Compare the latent features of universal machine-learning interatomic potentials."""
+
+
+@app.command()
+def compare(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Names (see [cyan]latentcmp models[/]) or FAMILY:CHECKPOINT, each with @LAYER if it has its own. "
+            "Default: chgnet-0.3.0 sevennet-0 sevennet-mf-0 diep.",
+            show_default=False,
+        ),
+    ] = None,
+    structures: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--structures", "-s", help="A file that ASE reads; repeat for several. Default: the built-in set."
+        ),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the results.")] = Path(
+        "latentcmp-results"
+    ),
+    layer: Annotated[str, typer.Option(help="last, backbone, or a module path.")] = "last",
+    reduce: Annotated[
+        str, typer.Option(help="Equivariant columns: invariant (l = 0 only), norms (and norms of l > 0), full.")
+    ] = "invariant",
+    order: Annotated[
+        int | None,
+        typer.Option(help="Highest cumulant of the structure descriptors, 1 to 8. Default: 4.", show_default=False),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="chorna2025: the paper's split (1000 test rows, by atom, stratified by subset) and order 8."),
+    ] = None,
+    test_fraction: Annotated[float, typer.Option(help="Share of the parent groups that is tested.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Key of the split.")] = 0,
+    solver: Annotated[str, typer.Option(help="cutoff (truncated SVD, as in the paper) or ridge.")] = "cutoff",
+    n_local_points: Annotated[
+        int | None,
+        typer.Option(help="Neighbours of a local map. Default: the smaller width of the pair.", show_default=False),
+    ] = None,
+    on_unsupported: Annotated[
+        str, typer.Option(help="skip or error: what to do with structures that a model cannot take.")
+    ] = "skip",
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or cuda:N. Default: CUDA where there is one.", show_default=False)
+    ] = None,
+    batch_atoms: Annotated[
+        int | None, typer.Option(help="Atoms in a batch. Default: 64 on a CPU, 4096 on a GPU.", show_default=False)
+    ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Load checkpoints that need pickle, which can run code.")
+    ] = False,
+) -> None:
+    """Errors between the features of all ordered pairs of models, atom by atom and structure by structure.
+
+    GFRE is the error of one linear map from the source's features to the target's, LFRE that of a map for every
+    neighbourhood; 0 is a perfect rebuild, 1 no better than the mean. Results go to the terminal and, as
+    results.json, CSV tables and figures, to the output directory.
+    """
+    from latentcmp.conductor import run
+    from latentcmp.config import CompareConfig
+    from latentcmp.report.files import check_writable
+    from latentcmp.report.tables import show_comparison, show_config
+
+    config = CompareConfig.of(
+        **({"models": tuple(models)} if models else {}),
+        layer=layer,
+        reduce=reduce,
+        order=order,
+        preset=preset,
+        test_fraction=test_fraction,
+        seed=seed,
+        solver=solver,
+        n_local_points=n_local_points,
+        on_unsupported=on_unsupported,
+        device=device,
+        batch_atoms=batch_atoms,
+        trust=trust,
+    )
+    check_writable(output)
+    files = [str(path) for path in structures or []]
+    show_config(out, config, ", ".join(files) or "built-in set", str(output))
+    with _progress() as progress:
+        comparison = run(config, structures or None, progress)
+    show_comparison(out, comparison)
+    written = comparison.save(output)
+    out.print(f"Wrote {', '.join(path.name for path in written)} to {output}")
+
+
+@app.command()
+def models(
+    names: Annotated[list[str] | None, typer.Argument(help="Which models; default all.", show_default=False)] = None,
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="Load each installed model and check it against what was recorded.")
+    ] = False,
+) -> None:
+    """The models latentcmp knows: installed or how to install, checkpoint, licence, elements, hook points."""
+    from latentcmp.models.registry import cards, parse
+    from latentcmp.report.models import show_models, show_self_test
+
+    chosen = [parse(name) for name in names or cards()]
+    if self_test:
+        if not show_self_test(out, chosen):
+            raise typer.Exit(1)
+        return
+    show_models(out, [spec.card for spec in chosen])
+
+
+class _Rate(ProgressColumn):
+    """Items a second, with their unit."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} atoms/s" if speed and task.fields["atoms"] else "", style="cyan")
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A bar a label on standard error, made as labels arrive."""
+    columns = (TextColumn("{task.description:<26}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    tasks: dict[str, Any] = {}
+    with Progress(*columns, console=err) as bars:
+
+        def advance(label: str, done: int, total: int) -> None:
+            if label not in tasks:
+                tasks[label] = bars.add_task(label, total=total, atoms=not label.startswith("errors"))
+            bars.update(tasks[label], completed=done)
+
+        yield advance
+
+
+def main() -> None:
+    """Run the command line; errors a user can act on become one line and exit status 2."""
+    try:
+        app()
+    except LatentcmpError as error:
+        err.print(f"[bold red]Error:[/] {escape_markup(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("Interrupted; earlier results are as they were.")
+        sys.exit(130)
+
+
+def escape_markup(text: str) -> str:
+    """Text with rich's square brackets taken literally."""
+    from rich.markup import escape
+
+    return escape(text)
+
+
+if __name__ == "__main__":
+    main()

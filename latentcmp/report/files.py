@@ -1,0 +1,81 @@
+"""Results on disk: written aside, then renamed, so that earlier results stay whole until the new ones are."""
+
+import csv
+import json
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING
+
+from latentcmp.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from latentcmp.comparison import Comparison, ErrorMatrix
+
+
+def check_writable(directory: str | Path) -> None:
+    """Raise InputError unless files can be written to `directory`, which need not exist yet; leaves no trace."""
+    directory = Path(directory)
+    if directory.exists() and not directory.is_dir():
+        raise InputError(f"output directory {directory} is a file; give another with -o")
+    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    try:
+        os.rmdir(mkdtemp(prefix=".latentcmp-", dir=existing))
+    except OSError as error:
+        raise InputError(
+            f"output directory {directory} cannot be written: {error.strerror}; give another with -o"
+        ) from error
+
+
+def save(comparison: "Comparison", directory: str | Path) -> list[Path]:
+    """Write results.json, CSV tables and figures into `directory`; returns their paths."""
+    directory = Path(directory)
+    check_writable(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    aside = Path(mkdtemp(prefix=".latentcmp-", dir=directory))
+    try:
+        for name, write in _files(comparison).items():
+            write(aside / name)
+        return [_move(aside / name, directory / name) for name in _files(comparison)]
+    finally:
+        rmtree(aside, ignore_errors=True)
+
+
+def _files(comparison: "Comparison") -> dict[str, Callable[[Path], None]]:
+    """File names in the order they are put in place, results.json last, each with its writer."""
+    from latentcmp.report.figures import cumulants, heatmap
+
+    files: dict[str, Callable[[Path], None]] = {}
+    for suffix, level in (("", comparison.atoms), ("_structures", comparison.structures)):
+        for matrix in level or ():
+            files[f"{matrix.measure}{suffix}.csv"] = partial(_write_csv, matrix)
+    files["heatmap.png"] = lambda path: _write_figure(heatmap(comparison), path)
+    if comparison.orders:
+        files["cumulants.png"] = lambda path: _write_figure(cumulants(comparison), path)
+    files["results.json"] = partial(_write_json, comparison)
+    return files
+
+
+def _write_csv(matrix: "ErrorMatrix", path: Path) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["source\\target", *matrix.names])
+        writer.writerows([name, *row] for name, row in zip(matrix.names, matrix.tolist(), strict=True))
+
+
+def _write_figure(figure: "Figure", path: Path) -> None:
+    figure.savefig(path, dpi=160)
+
+
+def _write_json(comparison: "Comparison", path: Path) -> None:
+    path.write_text(json.dumps(comparison.to_dict(), indent=2) + "\n")
+
+
+def _move(source: Path, target: Path) -> Path:
+    os.replace(source, target)
+    return target

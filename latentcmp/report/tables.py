@@ -1,0 +1,90 @@
+"""Tables in the terminal: error matrices, the configuration, what was left out, where the time went."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from latentcmp.comparison import Comparison, ErrorMatrix
+from latentcmp.config import CompareConfig
+
+LISTED = 10
+SHADES = ((0.1, "bold green"), (0.3, "green"), (0.6, "yellow"), (1.0, "red"))
+LEVELS = {"atoms": "between atoms", "structures": "between structures (cumulants)"}
+
+
+def show_config(console: Console, config: CompareConfig, structures: str, output: str) -> None:
+    """The resolved configuration, one key a line."""
+    table = Table(title="Configuration", title_justify="left", show_header=False, box=None, padding=(0, 2))
+    shown = config.model_dump() | {"order": config.cumulant_order, "models": ", ".join(config.models)}
+    for key, value in {"structures": structures, "output": output, **shown}.items():
+        table.add_row(Text(key, style="cyan"), "-" if value is None else str(value))
+    console.print(table)
+
+
+def show_comparison(console: Console, comparison: Comparison) -> None:
+    """Every matrix, then notes on what was left out and where the time went."""
+    for key, title in LEVELS.items():
+        level = getattr(comparison, key)
+        for matrix in level or ():
+            rows = f"{level.n_train:,} training, {level.n_test:,} test rows"
+            console.print(matrix_table(matrix, f"{matrix.measure.upper()} {title}: {rows}"))
+    for name, matrix in comparison.orders.items():
+        console.print(matrix_table(matrix, f"GFRE of order i -> order j: {name}"))
+    for note in notes(comparison.manifest):
+        console.print(note)
+    if comparison.timing:
+        console.print(_timing_line(comparison.timing), style="dim")
+
+
+def matrix_table(matrix: ErrorMatrix, title: str) -> Table:
+    """One error matrix, sources in rows; the greener, the better rebuilt."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("source \\ target", style="bold", no_wrap=True)
+    for name in matrix.names:
+        table.add_column(name, justify="right")
+    for name, row in zip(matrix.names, matrix.tolist(), strict=True):
+        table.add_row(name, *(Text(f"{value:.3f}", style=_shade(value)) for value in row))
+    return table
+
+
+def notes(manifest: dict[str, Any]) -> list[RenderableType]:
+    """What a reader must know of the structures before believing the numbers."""
+    found = manifest.get("structures", {})
+    lines: list[RenderableType] = []
+    if found.get("skipped"):
+        lines.append(_listing("skipped for all models", [f"{s['id']} {s['reason']}" for s in found["skipped"]]))
+    if found.get("boxed"):
+        lines.append(_listing("put into a periodic box for the models that need one", found["boxed"]))
+    if found.get("n_single_atoms"):
+        lines.append(
+            Text(f"{found['n_single_atoms']} structures of one atom: their cumulants of order > 1 are 0", "yellow")
+        )
+    return lines
+
+
+def _listing(what: str, items: list[str]) -> Group:
+    more = [Text(f"  ... and {len(items) - LISTED} more, all in results.json")] if len(items) > LISTED else []
+    return Group(Text(f"{len(items)} structures {what}:", "yellow"), *(Text(f"  {i}") for i in items[:LISTED]), *more)
+
+
+def _shade(value: float) -> str:
+    return next((style for limit, style in SHADES if value < limit), "bold red")
+
+
+def _timing_line(timing: dict[str, float]) -> str:
+    total = sum(timing.values())
+    parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in timing.items())
+    return f"Time: {parts}; {total:.1f} s in all"
+
+
+def check_table(title: str, rows: Iterable[tuple[str, str, bool, str]]) -> Table:
+    """Self-test results: model, check, whether it passed, and the figure."""
+    table = Table(title=title, title_justify="left")
+    for column in ("model", "check", "", "found"):
+        table.add_column(column, overflow="fold")
+    for model, check, passed, detail in rows:
+        table.add_row(model, check, Text("ok", "green") if passed else Text("FAILED", "bold red"), detail)
+    return table
