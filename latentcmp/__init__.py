@@ -13,10 +13,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from latentcmp import metrics
     from latentcmp.comparison import Comparison, ErrorMatrix
-    from latentcmp.conductor import compare, compare_features
+    from latentcmp.conductor import compare
     from latentcmp.features import Features, extract
     from latentcmp.hooks.points import HookPoint
     from latentcmp.hooks.tap import Tap, tap
+    from latentcmp.matrices import compare_features
     from latentcmp.ops.segment_cumulants import segment_cumulants
     from latentcmp.segments import Segments
 
@@ -28,7 +29,7 @@ _HOMES = {
     "Segments": "segments",
     "Tap": "hooks.tap",
     "compare": "conductor",
-    "compare_features": "conductor",
+    "compare_features": "matrices",
     "extract": "features",
     "metrics": "metrics",
     "segment_cumulants": "ops.segment_cumulants",

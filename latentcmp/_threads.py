@@ -1,16 +1,22 @@
-"""How many threads torch uses inside an operation, held for a while."""
+"""How many threads torch uses inside an operation, and work spread over cores instead."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
     """Hold torch at one thread an operation, and give its own count back.
 
-    Message passing on a few dozen atoms and LAPACK on small matrices both run slower on more.
+    Message passing on a few dozen atoms and LAPACK on small matrices both run slower on more, and on a busy
+    machine very much slower.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -18,3 +24,15 @@ def one_torch_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def map_over_cores(function: Callable[[Item], Result], items: Sequence[Item], device: torch.device) -> list[Result]:
+    """Map in order; on a CPU one item a core, each with one torch thread, elsewhere one after the other.
+
+    Batched LAPACK in torch runs one problem at a time, so threads inside an operation do not help it.
+    """
+    if device.type != "cpu":
+        return [function(item) for item in items]
+    workers = max(1, min(torch.get_num_threads(), len(items)))
+    with one_torch_thread(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return list(pool.map(function, items))

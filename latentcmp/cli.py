@@ -108,10 +108,14 @@ def compare(
     check_writable(output)
     files = [str(path) for path in structures or []]
     show_config(out, config, ", ".join(files) or "built-in set", str(output))
-    with _progress() as progress:
-        comparison = run(config, structures or None, progress)
-    show_comparison(out, comparison)
-    written = comparison.save(output)
+    try:
+        with _progress() as progress:
+            comparison = run(config, structures or None, progress)
+        show_comparison(out, comparison)
+        written = comparison.save(output)
+    except KeyboardInterrupt:
+        err.print(f"Interrupted; what {output} held before is as it was.")
+        raise typer.Exit(130) from None
     out.print(f"Wrote {', '.join(path.name for path in written)} to {output}")
 
 
@@ -147,14 +151,19 @@ def _progress() -> Iterator[Any]:
     """A bar a label on standard error, made as labels arrive."""
     columns = (TextColumn("{task.description:<26}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     tasks: dict[str, Any] = {}
-    with Progress(*columns, console=err) as bars:
+    bars = Progress(*columns, console=err)
 
-        def advance(label: str, done: int, total: int) -> None:
-            if label not in tasks:
-                tasks[label] = bars.add_task(label, total=total, atoms=not label.startswith("errors"))
-            bars.update(tasks[label], completed=done)
+    def advance(label: str, done: int, total: int) -> None:
+        if label not in tasks:
+            bars.start()
+            tasks[label] = bars.add_task(label, total=total, atoms=not label.startswith("errors"))
+        bars.update(tasks[label], completed=done)
 
+    try:
         yield advance
+    finally:
+        if tasks:
+            bars.stop()
 
 
 def main() -> None:
@@ -164,9 +173,6 @@ def main() -> None:
     except LatentcmpError as error:
         err.print(f"[bold red]Error:[/] {escape_markup(str(error))}", soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        err.print("Interrupted; earlier results are as they were.")
-        sys.exit(130)
 
 
 def escape_markup(text: str) -> str:

@@ -1,11 +1,14 @@
 """What a comparison found: labelled error matrices, their manifest, and the doors to files and figures."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
+
+from latentcmp.reconstruction.summary import Summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,12 +19,18 @@ if TYPE_CHECKING:
 class ErrorMatrix:
     """Errors of every source (row) rebuilding every target (column); float64, no unit, 1 = no better than the mean.
 
-    `values` [n_sources, n_targets] lie on the CPU.
+    `values` [n_sources, n_targets] lie on the CPU; `summaries` [source][target] hold what stands behind each:
+    interval, median, and the structure that carries most of it.
     """
 
     measure: str
     names: tuple[str, ...]
-    values: Tensor
+    summaries: list[list[Summary]]
+
+    @property
+    def values(self) -> Tensor:
+        """The errors [n_sources, n_targets]."""
+        return torch.tensor([[cell.value for cell in row] for row in self.summaries], dtype=torch.float64)
 
     def __getitem__(self, pair: tuple[str, str]) -> float:
         """`matrix["a", "b"]` is the error of a rebuilding b."""
@@ -136,6 +145,10 @@ class Comparison:
 def _level_dict(level: Level) -> dict[str, Any]:
     return {
         **{measure: matrix.tolist() for measure, matrix in level.matrices.items()},
+        "details": {
+            measure: [[asdict(cell) for cell in row] for row in matrix.summaries]
+            for measure, matrix in level.matrices.items()
+        },
         "n_train": level.n_train,
         "n_test": level.n_test,
         "n_local_points": level.n_local_points,

@@ -1,5 +1,6 @@
 """CHGNet (Deng et al., Nature Machine Intelligence 5, 1031, 2023): invariant features, plain eager modules."""
 
+import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -89,7 +90,9 @@ class CHGNetAdapter(Adapter):
     def graph(self, atoms: Atoms) -> Any:
         from pymatgen.io.ase import AseAtomsAdaptor
 
-        return self.module.graph_converter(AseAtomsAdaptor.get_structure(in_box(atoms)))  # type: ignore[operator]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="No Pauling electronegativity")  # of noble gases, not used here
+            return self.module.graph_converter(AseAtomsAdaptor.get_structure(in_box(atoms)))  # type: ignore[operator]
 
     def energies(self, graphs: Sequence[Any]) -> Tensor:
         return self.module([graph.to(self.device) for graph in graphs], task="e")["e"]
@@ -102,8 +105,8 @@ def load(card: ModelCard, path: Path, device: torch.device, trust: bool) -> CHGN
     content = load_weights(path)
     if not isinstance(content, dict) or "state_dict" not in content.get("model", {}):
         raise InputError(f"{path} is no CHGNet checkpoint: expected a dict with model.model_args and model.state_dict")
-    options = {"mlp_out_bias": True} if card.name == "chgnet-0.2.0" else {}
+    older = any(key.endswith("mlp_out.layers.1.bias") for key in content["model"]["state_dict"])
     with redirect_stdout(StringIO()):  # CHGNet announces itself on standard output
-        module = CHGNet.from_dict(content["model"], **options)
+        module = CHGNet.from_dict(content["model"], mlp_out_bias=older)
     points = _points(len(module.mlp.layers), len(module.atom_conv_layers))
     return CHGNetAdapter(replace(card, points=points), module, device)

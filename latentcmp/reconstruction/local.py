@@ -1,13 +1,12 @@
 """Local reconstruction: a linear map of its own for every test row, from its nearest training rows."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from latentcmp._threads import one_torch_thread
+from latentcmp._threads import map_over_cores
 from latentcmp.errors import InputError
 from latentcmp.reconstruction.solvers import Solver, TwoFoldPath
 
@@ -39,7 +38,7 @@ def local_errors(
         batch = [(y_train, y_test[rows]) for y_train, y_test in targets]
         return _solve_batch(x_train, x_test[rows], batch, n_local_points, solver, alphas)
 
-    parts = _map_over_cores(solve, range(0, len(x_test), step), x_train.device)
+    parts = map_over_cores(solve, range(0, len(x_test), step), x_train.device)
     return [torch.cat([part[t] for part in parts]) for t in range(len(targets))]
 
 
@@ -85,15 +84,3 @@ def _solve_batch(
 def _centred(rows: Tensor) -> tuple[Tensor, Tensor]:
     mean = rows.mean(-2, keepdim=True)
     return rows - mean, mean
-
-
-def _map_over_cores(function: Callable[[int], list[Tensor]], items: range, device: torch.device) -> list[list[Tensor]]:
-    """Map in order; on a CPU one thread a core, because batched LAPACK in torch runs one problem at a time."""
-    workers = min(torch.get_num_threads(), len(items))
-    if device.type != "cpu" or workers < 2:
-        return [function(item) for item in items]
-    with (
-        one_torch_thread(),
-        ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
-    ):
-        return list(pool.map(function, items))

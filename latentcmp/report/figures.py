@@ -26,7 +26,7 @@ def heatmap(comparison: "Comparison") -> "Figure":
     matrices = list(comparison.atoms)
     n, longest = len(comparison.models), max(map(len, comparison.models))
     side = max(2.2, 0.75 * n) + 0.075 * longest
-    figure = Figure(figsize=(len(matrices) * (side + 0.4) + 0.9, side + 0.9), layout="constrained")
+    figure = Figure(figsize=(len(matrices) * (side + 0.4) + 0.9, side + 0.9), layout="compressed")
     axes = figure.subplots(1, len(matrices), squeeze=False)[0]
     for axis, matrix in zip(axes, matrices, strict=True):
         image = _draw(axis, matrix, TITLES[matrix.measure])
@@ -44,7 +44,7 @@ def cumulants(comparison: "Comparison") -> "Figure":
     rows = -(-len(names) // columns)
     order = len(comparison.orders[names[0]].names)
     side = max(2.4, 0.55 * order + 0.6)
-    figure = Figure(figsize=(columns * side + 0.9, rows * (side + 0.25) + 0.4), layout="constrained")
+    figure = Figure(figsize=(columns * side + 0.9, rows * (side + 0.25) + 0.4), layout="compressed")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, name in zip(axes, names, strict=False):
         image = _draw(axis, comparison.orders[name], name, "order of the target", "order of the source", slanted=False)

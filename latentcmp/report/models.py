@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from ase.data import chemical_symbols
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from latentcmp.hooks.points import HookPoint
@@ -21,9 +20,7 @@ def show_models(console: Console, cards: Sequence[ModelCard]) -> None:
         state = (
             Text(f"installed ({card.package} {version})", "green") if version else Text(f"missing: {card.pip}", "red")
         )
-        table = Table(
-            title=Text.assemble((card.name, "bold"), "  ", state), title_justify="left", show_header=False, box=None
-        )
+        console.print(Text.assemble((card.name, "bold"), "  ", state))
         for key, value in (
             ("trained on", card.trained_on),
             ("checkpoint", f"{card.module}/{card.checkpoint}"),
@@ -32,8 +29,7 @@ def show_models(console: Console, cards: Sequence[ModelCard]) -> None:
             *((key, value) for key, value in card.options.items()),
             *((point.name, _point(point)) for point in card.points),
         ):
-            table.add_row(Text(f"  {key}", style="cyan"), Text(value))
-        console.print(table)
+            console.print(Text.assemble((f"  {key:<11} ", "cyan"), value), soft_wrap=True)
 
 
 def show_self_test(console: Console, specs: Sequence[ModelSpec]) -> bool:

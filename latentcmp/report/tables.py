@@ -33,7 +33,7 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
             console.print(matrix_table(matrix, f"{matrix.measure.upper()} {title}: {rows}"))
     for name, matrix in comparison.orders.items():
         console.print(matrix_table(matrix, f"GFRE of order i -> order j: {name}"))
-    for note in notes(comparison.manifest):
+    for note in [*dominated(comparison), *notes(comparison.manifest)]:
         console.print(note)
     if comparison.timing:
         console.print(_timing_line(comparison.timing), style="dim")
@@ -48,6 +48,25 @@ def matrix_table(matrix: ErrorMatrix, title: str) -> Table:
     for name, row in zip(matrix.names, matrix.tolist(), strict=True):
         table.add_row(name, *(Text(f"{value:.3f}", style=_shade(value)) for value in row))
     return table
+
+
+def dominated(comparison: Comparison) -> list[RenderableType]:
+    """Structures that alone carry half of the squared error of a cell: a number about them, not about the models."""
+    cells: dict[str, list[str]] = {}
+    for key, title in LEVELS.items():
+        for matrix in getattr(comparison, key) or ():
+            for name, row in zip(matrix.names, matrix.summaries, strict=True):
+                for target, cell in zip(matrix.names, row, strict=True):
+                    if cell.share > 0.5 and name != target:
+                        cells.setdefault(cell.culprit, []).append(f"{matrix.measure.upper()} {title}")
+    return [
+        Text(
+            f"{culprit} alone carries over half of the squared error of {len(found)} cells "
+            f"({', '.join(sorted(set(found)))}); results.json has the medians",
+            "yellow",
+        )
+        for culprit, found in sorted(cells.items(), key=lambda item: -len(item[1]))[:LISTED]
+    ]
 
 
 def notes(manifest: dict[str, Any]) -> list[RenderableType]:

@@ -40,7 +40,7 @@ def rows_by_group(groups: Sequence[object], n: int, test_fraction: float = 0.2, 
         raise InputError(f"groups must hold one label a row, got {len(groups)} labels for {n} rows")
     if not 0 < test_fraction < 1:
         raise InputError(f"test_fraction must lie between 0 and 1, got {test_fraction}")
-    labels = [str(group) for group in (groups.tolist() if hasattr(groups, "tolist") else groups)]
+    labels = [str(group) for group in groups]
     sides = {label: _uniform(label, seed) < test_fraction for label in set(labels)}
     tested = sum(sides.values())
     if tested in (0, len(sides)):

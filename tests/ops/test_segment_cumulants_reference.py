@@ -70,9 +70,7 @@ def test_narrow_types_agree_with_float64_of_the_same_numbers(dtype, order):
     assert got.dtype == torch.float32
     scale = stats.moment(x.double().numpy(), order=2, axis=0) ** 0.5
     for m in range(1, order + 1):
-        error = (got[:, m - 1] - want[:, m - 1]).abs().numpy() / np.maximum(
-            scale**m, want[:, m - 1].abs().numpy()
-        )
+        error = (got[:, m - 1] - want[:, m - 1]).abs().numpy() / np.maximum(scale**m, want[:, m - 1].abs().numpy())
         assert error.max() < 2e-6, f"order {m}"
 
 

@@ -1,0 +1,56 @@
+"""Structures and features of real models that several test files share; each model runs once a session."""
+
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+
+import latentcmp
+from latentcmp.features import Features
+
+
+@pytest.fixture(scope="session")
+def all_models() -> None:
+    """Skip where a model package is not installed."""
+    for package in ("chgnet", "sevenn", "diep"):
+        if find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+
+
+@pytest.fixture(scope="session")
+def structures() -> list[Atoms]:
+    """Disordered crystals and boxed molecules of several elements: about 800 atoms in 100 structures."""
+    rng = np.random.default_rng(7)
+    crystals = [
+        bulk("NaCl", "rocksalt", a=5.64, cubic=True),
+        bulk("Si", a=5.43, cubic=True),
+        bulk("Cu", a=3.61, cubic=True).repeat((2, 1, 1)),
+        bulk("MgO", "rocksalt", a=4.21, cubic=True),
+        bulk("GaAs", "zincblende", a=5.65, cubic=True),
+        bulk("Fe", a=2.87, cubic=True).repeat((2, 2, 1)),
+    ]
+    found = []
+    for copy in range(16):
+        for atoms in crystals:
+            atoms = atoms.copy()
+            atoms.set_cell(atoms.cell.array * (1 + 0.005 * (copy - 8)), scale_atoms=True)
+            atoms.positions += rng.normal(scale=0.1, size=atoms.positions.shape)
+            found.append(atoms)
+    for name in ("H2O", "CH3CH2OH", "C6H6", "NH3"):
+        atoms = molecule(name)
+        atoms.center(vacuum=6.0)
+        atoms.pbc = True
+        found.append(atoms)
+    return found
+
+
+@pytest.fixture(scope="session")
+def chgnet_features(structures: list[Atoms], all_models: None) -> Features:
+    return latentcmp.extract("chgnet-0.3.0", structures, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def sevennet_features(structures: list[Atoms], all_models: None) -> Features:
+    return latentcmp.extract("sevennet-0", structures, device="cpu")

@@ -1,0 +1,75 @@
+"""Structures in: files, lists, names, and what is wrong with them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.db import connect
+from ase.io import write
+
+from latentcmp.errors import InputError
+from latentcmp.systems.read import read_systems
+from latentcmp.systems.system import set_hash
+
+
+@pytest.fixture
+def frames() -> list[Atoms]:
+    return [bulk("Cu"), bulk("NaCl", "rocksalt", a=5.64), molecule("H2O")]
+
+
+def test_frames_of_extended_xyz_keep_names_groups_and_subsets(tmp_path: Path, frames: list[Atoms]) -> None:
+    frames[0].info = {"id": "copper", "group": "metals", "subset": "bulk"}
+    write(tmp_path / "mixed.extxyz", frames)
+    systems = read_systems(tmp_path / "mixed.extxyz")
+    assert [system.id for system in systems] == ["copper", "mixed.extxyz:1", "mixed.extxyz:2"]
+    assert (systems[0].group, systems[0].subset) == ("metals", "bulk")
+    assert len({system.group for system in systems}) == 3
+    np.testing.assert_allclose(systems[1].atoms.positions, frames[1].positions, atol=1e-7)
+
+
+def test_several_files_databases_and_atoms_in_hand(tmp_path: Path, frames: list[Atoms]) -> None:
+    write(tmp_path / "a.xyz", frames[:1])
+    with connect(tmp_path / "b.db") as database:
+        for atoms in frames:
+            database.write(atoms)
+    systems = read_systems([tmp_path / "a.xyz", str(tmp_path / "b.db")])
+    assert [system.id for system in systems] == ["a.xyz:0", "b.db:0", "b.db:1", "b.db:2"]
+    assert [len(system) for system in read_systems(frames)] == [1, 2, 3]
+    assert [system.id for system in read_systems(frames[0])] == ["structure:0"]
+
+
+def test_a_group_is_the_structure_itself_wherever_it_stands(tmp_path: Path, frames: list[Atoms]) -> None:
+    write(tmp_path / "one.traj", frames)
+    write(tmp_path / "other.traj", frames[::-1])
+    one, other = read_systems(tmp_path / "one.traj"), read_systems(tmp_path / "other.traj")
+    assert [s.group for s in one] == [s.group for s in other[::-1]]
+    assert set_hash(one) != set_hash(other)  # names differ
+
+
+def test_bad_files_are_named(tmp_path: Path, frames: list[Atoms]) -> None:
+    (tmp_path / "empty.extxyz").touch()
+    (tmp_path / "noise.extxyz").write_bytes(bytes(range(256)))
+    write(tmp_path / "whole.extxyz", frames)
+    text = (tmp_path / "whole.extxyz").read_text()
+    (tmp_path / "cut.extxyz").write_text(text[: int(len(text) * 0.8)])
+    for name, message in (
+        ("missing.extxyz", "missing.extxyz does not exist"),
+        ("empty.extxyz", r"empty.extxyz (holds no structures|cannot be read)"),
+        ("noise.extxyz", "noise.extxyz cannot be read"),
+        ("cut.extxyz", "cut.extxyz cannot be read"),
+        (".", "is not a file"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read_systems(tmp_path / name)
+
+
+def test_names_must_be_unique_and_something_must_be_given(tmp_path: Path, frames: list[Atoms]) -> None:
+    write(tmp_path / "a.xyz", frames)
+    with pytest.raises(InputError, match=r"'a\.xyz:0' stands twice"):
+        read_systems([tmp_path / "a.xyz", tmp_path / "a.xyz"])
+    with pytest.raises(InputError, match="no structures were given"):
+        read_systems([])
+    with pytest.raises(InputError, match="got int at position 1"):
+        read_systems([frames[0], 3])  # type: ignore[list-item]

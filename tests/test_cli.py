@@ -1,0 +1,80 @@
+"""The command line: help, tables, exit codes, messages."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.io import write
+from typer.testing import CliRunner
+
+from latentcmp import cli
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "latentcmp", *arguments], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"), [("compare", ["--layer", "GFRE", "chorna2025"]), ("models", ["--self-test"])]
+)
+def test_help_names_every_option(command: str, words: list[str]) -> None:
+    result = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"})
+    assert result.exit_code == 0
+    for word in words:
+        assert word in result.output
+
+
+def test_models_lists_checkpoints_licences_elements_and_hook_points(all_models: None) -> None:
+    result = run("models", "sevennet-0", "chgnet-0.2.0")
+    assert result.returncode == 0
+    for words in (
+        "installed (sevenn 0.13.0)",
+        "checkpoint_sevennet_0.pth",
+        "MIT",
+        "H-Bi, Ac-Pu (89)",
+        "reduce_input_to_hidden  [n_atoms, 64], 64x0e",
+        "mlp.layers.3  [n_atoms, 64]",
+    ):
+        assert words in result.stdout
+
+
+def test_the_self_test_reports_each_check(all_models: None) -> None:
+    result = run("models", "diep", "--self-test")
+    assert result.returncode == 0
+    assert result.stdout.count("│ ok ") == 6
+    assert "FAILED" not in result.stdout
+
+
+def test_a_comparison_of_a_file_of_ones_own(all_models: None, structures: list[Atoms], tmp_path: Path) -> None:
+    fit = [atoms for atoms in structures if len(atoms) > 4]
+    write(tmp_path / "own.extxyz", [*fit, bulk("Po", "sc", a=3.35), bulk("Ag")])
+    result = run("compare", "chgnet-r2scan", "diep", "-s", str(tmp_path / "own.extxyz"), "-o", str(tmp_path / "out"))
+    assert result.returncode == 0, result.stderr
+    assert "GFRE between atoms" in result.stdout
+    assert "LFRE between structures" in result.stdout
+    assert "1 structures skipped for all models" in result.stdout
+    assert "Po, unknown to diep" in result.stdout
+    assert "1 structures of one atom" in result.stdout
+    assert (tmp_path / "out" / "results.json").stat().st_size > 1000
+    assert "Warning" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", "mace"], "unknown model 'mace'"),
+        (["compare", "-s", "nowhere.xyz"], "nowhere.xyz does not exist"),
+        (["compare", "--order", "12"], "order: input should be less than or equal to 8"),
+        (["compare", "--preset", "paper"], "preset: input should be 'chorna2025', got 'paper'"),
+        (["compare", "-o", "/dev/null"], "is a file"),
+    ],
+)
+def test_errors_are_one_line_and_exit_with_2(all_models: None, arguments: list[str], message: str) -> None:
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith("Error: ")
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr

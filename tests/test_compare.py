@@ -1,0 +1,258 @@
+"""Comparisons end to end, on real models: the numbers, the science behind them, the files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.io import write
+
+import latentcmp
+from latentcmp import metrics
+from latentcmp.comparison import Comparison
+from latentcmp.errors import InputError
+from latentcmp.features import Features
+from latentcmp.report import files
+from latentcmp.report.files import check_writable
+
+WRITTEN = {
+    "gfre.csv",
+    "lfre.csv",
+    "gfre_structures.csv",
+    "lfre_structures.csv",
+    "heatmap.png",
+    "cumulants.png",
+    "results.json",
+}
+
+
+@pytest.fixture(scope="module")
+def comparison(all_models: None, structures: list[Atoms]) -> Comparison:
+    named = [atoms.copy() for atoms in structures]
+    for number, atoms in enumerate(named):
+        atoms.info = {"id": f"s{number}", "subset": "crystal" if atoms.info.get("x") else "molecule"}
+    return latentcmp.compare(["sevennet-0", "sevennet-0@backbone", "chgnet-r2scan"], named, order=3, test_fraction=0.3)
+
+
+def test_entries_are_those_of_the_metrics(comparison: Comparison, structures: list[Atoms]) -> None:
+    source = latentcmp.extract("chgnet-r2scan", structures).values
+    target = latentcmp.extract("sevennet-0", structures).values
+    from latentcmp.systems.read import read_systems
+    from latentcmp.systems.split import split_by_group
+
+    test = split_by_group(read_systems(structures), 0.3).atoms
+    expected = metrics.global_reconstruction_error(source, target, test_idx=test)
+    assert comparison.gfre["chgnet-r2scan", "sevennet-0"] == pytest.approx(float(expected), rel=1e-9)
+    expected = metrics.local_reconstruction_error(source, target, 64, test_idx=test)
+    assert comparison.lfre["chgnet-r2scan", "sevennet-0"] == pytest.approx(float(expected), rel=1e-9)
+
+
+def test_a_model_rebuilds_itself_and_a_linear_layer_comes_from_what_it_maps(comparison: Comparison) -> None:
+    assert (comparison.gfre.values.diagonal() < 1e-6).all()
+    assert comparison.gfre["sevennet-0@backbone", "sevennet-0"] < 1e-6
+    assert comparison.gfre["sevennet-0", "sevennet-0@backbone"] > 1e-3
+    assert comparison.gfre["chgnet-r2scan", "sevennet-0"] > 1e-2
+
+
+def test_permuted_rows_are_no_better_than_the_mean() -> None:
+    rng = np.random.default_rng(5)
+    features = torch.from_numpy(np.tanh(rng.normal(size=(6000, 8)) @ rng.normal(size=(8, 24))))
+    shuffled = features[torch.from_numpy(rng.permutation(6000))]
+    found = latentcmp.compare_features({"a": features, "b": shuffled}, measures=["gfre"])
+    assert found.gfre["a", "b"] == pytest.approx(1.0, abs=0.05)
+    assert found.gfre["b", "a"] == pytest.approx(1.0, abs=0.05)
+
+
+def test_permuted_real_features_are_no_better_than_the_mean(sevennet_features: Features) -> None:
+    order = torch.randperm(len(sevennet_features), generator=torch.Generator().manual_seed(0))
+    values = sevennet_features.values
+    found = latentcmp.compare_features({"a": values, "b": values[order]}, measures=["gfre"])
+    assert found.gfre["a", "b"] == pytest.approx(1.0, abs=0.05)
+
+
+def test_orders_hold_what_lower_orders_lack(comparison: Comparison) -> None:
+    for matrix in comparison.orders.values():
+        errors = matrix.values
+        assert matrix.names == ("1", "2", "3")
+        for source in range(2):
+            assert errors[source, : source + 1].max() < errors[source, source + 1 :].min()
+        assert errors.tril().max() < 0.1
+
+
+def test_the_dictionary_has_every_number_and_where_it_comes_from(comparison: Comparison) -> None:
+    content = json.loads(json.dumps(comparison.to_dict()))
+    assert content["models"] == ["sevennet-0", "sevennet-0@backbone", "chgnet-r2scan"]
+    for level in ("atoms", "structures"):
+        for measure in ("gfre", "lfre"):
+            assert np.shape(content[level][measure]) == (3, 3)
+            cell = content[level]["details"][measure][0][2]
+            assert cell["low"] <= cell["value"] <= cell["high"] * (1 + 1e-9)
+            assert 0 < cell["share"] <= 1
+    assert content["atoms"]["n_local_points"][0] == [64, 64, 64]
+    assert set(content["orders"]) == set(content["models"])
+    manifest = content["manifest"]
+    assert len(manifest["models"]["chgnet-r2scan"]["sha256"]) == 64
+    assert manifest["models"]["sevennet-0@backbone"]["module"] == "4_equivariant_gate"
+    assert manifest["versions"]["torch"] == torch.__version__
+    assert manifest["split"].startswith("by group")
+    assert manifest["alphas"][0] == pytest.approx(1e-9)
+    assert {"inference", "graphs", "errors between atoms"} <= set(content["timing"])
+
+
+def test_saved_files_hold_the_numbers_and_the_pictures(comparison: Comparison, tmp_path: Path) -> None:
+    written = comparison.save(tmp_path / "new" / "results")
+    assert {path.name for path in written} == WRITTEN == {path.name for path in written[0].parent.iterdir()}
+    assert json.loads((tmp_path / "new/results/results.json").read_text()) == json.loads(
+        json.dumps(comparison.to_dict())
+    )
+    table = np.genfromtxt(tmp_path / "new/results/gfre.csv", delimiter=",", skip_header=1)[:, 1:]
+    np.testing.assert_allclose(table, comparison.gfre.values.numpy(), rtol=1e-12)
+    image = pytest.importorskip("matplotlib.image").imread(tmp_path / "new/results/heatmap.png")
+    assert image.shape[0] > 400
+    assert image[..., :3].std() > 0.1
+
+
+def test_a_failure_while_writing_leaves_earlier_results_whole(
+    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comparison.save(tmp_path)
+    (tmp_path / "mine.txt").write_text("kept")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fails(*args: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(files, "_write_json", fails)
+    with pytest.raises(OSError, match="disk full"):
+        comparison.save(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_an_output_directory_that_cannot_be_written_is_found_early(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is a file"):
+        check_writable(tmp_path / "file")
+    with pytest.raises(InputError, match="cannot be written"):
+        check_writable(tmp_path / "file" / "below")
+    check_writable(tmp_path / "a" / "b")
+    assert not (tmp_path / "a").exists()
+
+
+def test_an_interrupted_run_leaves_earlier_results_whole(
+    all_models: None, comparison: Comparison, tmp_path: Path, structures: list[Atoms]
+) -> None:
+    results = tmp_path / "results"
+    comparison.save(results)
+    before = {path.name: path.read_bytes() for path in results.iterdir()}
+    write(tmp_path / "many.extxyz", structures * 8)
+    arguments = ["compare", "sevennet-0", "chgnet-0.3.0", "-s", str(tmp_path / "many.extxyz"), "-o", str(results)]
+    with subprocess.Popen([sys.executable, "-m", "latentcmp", *arguments], stderr=subprocess.PIPE, text=True) as run:
+        time.sleep(12)
+        run.send_signal(signal.SIGINT)
+        _, messages = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert "Interrupted" in messages
+    assert "Traceback" not in messages
+    assert {path.name: path.read_bytes() for path in results.iterdir()} == before
+
+
+def test_a_matrix_shows_itself_everywhere(comparison: Comparison) -> None:
+    frame = comparison.gfre.to_pandas()
+    assert list(frame.columns) == list(frame.index) == list(comparison.models)
+    assert frame.loc["sevennet-0", "chgnet-r2scan"] == comparison.gfre["sevennet-0", "chgnet-r2scan"]
+    html = comparison._repr_html_()
+    assert html.count("<td") == 18
+    assert f"{comparison.lfre['sevennet-0', 'chgnet-r2scan']:.3f}" in html
+    assert f"{comparison.gfre['sevennet-0', 'chgnet-r2scan']:.3f}" in repr(comparison)
+    assert len(comparison.plot().axes) == 3
+    with pytest.raises(AttributeError, match="'gfrd' was not computed; this level has gfre, lfre"):
+        comparison.atoms.gfrd  # noqa: B018
+
+
+def test_the_papers_preset_brings_its_order_and_split(all_models: None, structures: list[Atoms]) -> None:
+    found = latentcmp.compare(["chgnet-0.3.0", "chgnet-0.2.0"], structures, preset="chorna2025")
+    assert found.orders["chgnet-0.3.0"].values.shape == (8, 8)
+    assert "stratified by subset" in found.manifest["split"]
+    assert found.atoms.n_test == sum(map(len, structures)) // 2
+    assert found.structures is not None
+    n_train = len(structures) - len(structures) // 2
+    assert found.structures.n_local_points == [[n_train, n_train], [n_train, n_train]]
+
+
+def test_features_at_hand_split_by_groups(chgnet_features: Features, sevennet_features: Features) -> None:
+    features = {"chgnet": chgnet_features.values, "sevennet": sevennet_features.values.numpy().astype(np.float64)}
+    groups = np.repeat(np.arange(len(chgnet_features.ids)), np.diff(chgnet_features.ptr.numpy()))
+    found = latentcmp.compare_features(
+        features, groups=groups, measures=("gfre", "gfrd", "lfre"), n_local_points=20, test_fraction=0.3
+    )
+    from latentcmp.systems.split import rows_by_group
+
+    test = rows_by_group([str(group) for group in groups], len(groups), 0.3)
+    for measure, function, extra in (
+        ("gfre", metrics.global_reconstruction_error, ()),
+        ("gfrd", metrics.global_reconstruction_distortion, ()),
+        ("lfre", metrics.local_reconstruction_error, (20,)),
+    ):
+        expected = function(features["chgnet"].numpy(), features["sevennet"], *extra, test_idx=test)
+        assert getattr(found, measure)["chgnet", "sevennet"] == pytest.approx(expected, rel=1e-9)
+    assert found.structures is None
+
+
+BAD = {
+    "unknown option": ({"ordr": 3}, "there is no option 'ordr'; options are models"),
+    "order": ({"order": 9}, "order: input should be less than or equal to 8, got 9"),
+    "solver": ({"solver": "lasso"}, "solver: input should be 'cutoff' or 'ridge'"),
+    "model": ({"models": ["chgnet"]}, "unknown model 'chgnet': did you mean chgnet"),
+    "local points": ({"models": ["diep"], "n_local_points": 100_000}, "between 2 and the number of training rows"),
+    "too few": ({"models": ["diep"], "structures": "first"}, "1 groups of rows split into"),
+    "file": ({"models": ["diep"], "structures": "nowhere.extxyz"}, "nowhere.extxyz does not exist"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_requests_fail_before_any_model_runs(
+    all_models: None, structures: list[Atoms], case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*args: object, **options: object) -> None:
+        raise AssertionError("a model ran")
+
+    monkeypatch.setattr("latentcmp.conductor.extract_layers", never)
+    options, message = BAD[case]
+    given = {"structures": structures, **options}
+    if given["structures"] == "first":
+        given["structures"] = structures[:1]
+    with pytest.raises(InputError, match=message):
+        latentcmp.compare(**given)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"features": {}}, "no features"),
+        ({"measures": ["r2"]}, "gfre, gfrd, lfre, got 'r2'"),
+        ({"groups": [0] * 50, "test_idx": [1]}, "not both"),
+        ({"groups": [0, 1]}, "2 labels for 50 rows"),
+        ({"n_local_points": 26}, "n_local_points is 26"),
+        ({"features": {"a": np.zeros((50, 3)), "b": np.zeros((49, 3))}}, "same rows, got a: 50, b: 49"),
+    ],
+)
+def test_bad_features_are_explained(options: dict[str, object], message: str) -> None:
+    matrix = np.random.default_rng(0).normal(size=(50, 3))
+    with pytest.raises(InputError, match=message):
+        latentcmp.compare_features(**{"features": {"a": matrix, "b": matrix**2}, **options})  # type: ignore[arg-type]
+
+
+def test_importing_the_package_brings_torch_and_numpy_at_most() -> None:
+    code = "import sys, latentcmp; print(*{name.split('.')[0] for name in sys.modules})"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
+    )
+    assert not {"ase", "e3nn", "typer", "rich", "pydantic", "matplotlib", "scipy", "chgnet"} & set(found.stdout.split())
+    assert not found.stderr
