@@ -11,7 +11,7 @@ from torch import Tensor
 from latentcmp._threads import one_torch_thread
 from latentcmp._timing import Timing
 from latentcmp.errors import HookError, InputError, LatentcmpError
-from latentcmp.hooks.layout import Reduce, reduce_columns
+from latentcmp.hooks.layout import Reduce
 from latentcmp.hooks.points import HookPoint, find_module
 from latentcmp.hooks.tap import tap
 from latentcmp.models.card import Adapter
@@ -90,27 +90,44 @@ def extract_layers(
     """Features of several layers from the same forwards. All `systems` must be ones that the model takes."""
     timing = timing or Timing()
     points = {layer: _existing(adapter, layer) for layer in layers}
-    rows: dict[str, list[Tensor]] = {point.name: [] for point in points.values()}
-
-    def keep(name: str, value: Tensor) -> None:
-        values = reduce_columns(value, by_name[name].irreps, reduce)
-        rows[name].append(values.clone() if values.data_ptr() == value.data_ptr() else values)
-
-    by_name = {point.name: point for point in points.values()}
     total, done = sum(map(len, systems)), 0
-    on_cpu = adapter.device.type == "cpu"
-    with (
-        torch.no_grad(),
-        one_torch_thread() if on_cpu else nullcontext(),
-        tap(adapter.module, by_name.values(), keep) as taps,
-    ):
+    rows = _Rows(adapter, set(points.values()), total)
+    threads = one_torch_thread() if adapter.device.type == "cpu" else nullcontext()
+    with torch.no_grad(), threads, tap(adapter.module, rows.points.values(), rows.put, reduce) as taps:
         for forwards, batch in enumerate(batches(systems, batch_atoms or BATCH_ATOMS.get(adapter.device.type, 64)), 1):
+            rows.expect(done, sum(map(len, batch)))
             run_batch(adapter, batch, timing)
             taps.check(forwards)
             done += sum(map(len, batch))
             if progress:
                 progress(adapter.card.name, done, total)
-    return {layer: _features(adapter, point, rows[point.name], systems, reduce) for layer, point in points.items()}
+    return {
+        layer: _features(adapter, point, rows.values[point.name], systems, reduce) for layer, point in points.items()
+    }
+
+
+class _Rows:
+    """Activations of each point, put in place as they are born: [n_atoms, D] on the device."""
+
+    def __init__(self, adapter: Adapter, points: Iterable[HookPoint], n_atoms: int) -> None:
+        self.points = {point.name: point for point in points}
+        self.values: dict[str, Tensor] = {}
+        self._adapter, self._n_atoms, self._start, self._size = adapter, n_atoms, 0, 0
+
+    def expect(self, start: int, size: int) -> None:
+        """The next forward gives rows start..start + size."""
+        self._start, self._size = start, size
+
+    def put(self, name: str, value: Tensor) -> None:
+        if self.points[name].scope != "atom" or value.ndim != 2 or value.shape[0] != self._size:
+            card = self._adapter.card
+            raise InputError(
+                f"{self.points[name]} of {card.name} gives {tuple(value.shape)} for {self._size} atoms, which is not one "
+                f"row of features an atom; layers are {', '.join(known.name for known in card.points)}"
+            )
+        if name not in self.values:
+            self.values[name] = value.new_empty(self._n_atoms, value.shape[1])
+        self.values[name][self._start : self._start + self._size] = value
 
 
 def run_batch(adapter: Adapter, batch: Sequence[System], timing: Timing | None = None) -> Tensor:
@@ -185,10 +202,8 @@ def _existing(adapter: Adapter, layer: str) -> HookPoint:
 
 
 def _features(
-    adapter: Adapter, point: HookPoint, parts: list[Tensor], systems: Sequence[System], reduce: Reduce
+    adapter: Adapter, point: HookPoint, values: Tensor, systems: Sequence[System], reduce: Reduce
 ) -> Features:
-    _check_shapes(adapter, point, parts, systems)
-    values = torch.cat(parts)
     ptr = torch.from_numpy(offsets(systems))
     _check_finite(adapter, values, ptr, systems)
     manifest = {
@@ -202,16 +217,6 @@ def _features(
     }
     numbers = torch.cat([torch.from_numpy(system.atoms.numbers).long() for system in systems])
     return Features(values, ptr.to(values.device), [system.id for system in systems], numbers, manifest)
-
-
-def _check_shapes(adapter: Adapter, point: HookPoint, parts: list[Tensor], systems: Sequence[System]) -> None:
-    n_atoms, n_rows = sum(map(len, systems)), sum(part.shape[0] for part in parts)
-    if point.scope != "atom" or n_rows != n_atoms or parts[0].ndim != 2:
-        raise InputError(
-            f"{point} of {adapter.card.name} gives {n_rows} rows of shape {tuple(parts[0].shape[1:])} for {n_atoms} "
-            "atoms: it is not one row of features an atom. "
-            f"Layers are {', '.join(known.name for known in adapter.card.points)}"
-        )
 
 
 def _check_finite(adapter: Adapter, values: Tensor, ptr: Tensor, systems: Sequence[System]) -> None:

@@ -2,35 +2,40 @@
 
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from latentcmp.errors import HookError
+from latentcmp.hooks.layout import Reduce, reduce_columns
 from latentcmp.hooks.points import HookPoint, as_point, find_module
 
-Sink = Callable[[str, Tensor], None]
+Sink: TypeAlias = Callable[[str, Tensor], None]
+Points: TypeAlias = Iterable[HookPoint | str] | HookPoint | str
 
 
 class Tap:
     """Forward hooks on some points of a module, attached inside a `with` block.
 
     Without a sink, `tap[name]` is the activation of the latest forward (detached, copied). With one, each
-    activation goes to `sink(name, activation)` from inside the forward, detached but not copied: reduce or copy
-    it there. Either way nothing leaves the device and the module's output is not touched.
+    activation goes to `sink(name, activation)` from inside the forward, detached but not copied: use it or copy it
+    there. Either way nothing leaves the device and the module's output is not touched.
     """
 
-    def __init__(
-        self, module: nn.Module, points: Iterable[HookPoint | str] | HookPoint | str, sink: Sink | None = None
-    ):
+    def __init__(self, module: nn.Module, points: Points, sink: Sink | None = None, reduce: Reduce = "full") -> None:
         chosen = [points] if isinstance(points, (str, HookPoint)) else list(points)
         self.points = {point.name: point for point in map(as_point, chosen)}
         if not self.points:
             raise HookError("no hook points were given; name at least one module path")
+        if len(self.points) < len(chosen):
+            raise HookError(
+                f"hook points must have names of their own, got {', '.join(str(point) for point in chosen)}"
+            )
         self._modules = {name: _tappable(module, point) for name, point in self.points.items()}
         self._sink = sink or self._keep
+        self._reduce = reduce
         self._values: dict[str, Tensor] = {}
         self._handles: list[RemovableHandle] = []
         self.fires = dict.fromkeys(self.points, 0)
@@ -75,7 +80,8 @@ class Tap:
             taken = self.fires[point.name] % point.fires == point.call
             self.fires[point.name] += 1
             if taken:
-                self._sink(point.name, point.take(output).detach())
+                value = point.take(output).detach()
+                self._sink(point.name, reduce_columns(value, point.irreps, self._reduce))
 
         return hook
 
@@ -83,13 +89,14 @@ class Tap:
         self._values[name] = value.clone()  # a later in-place operation of the model would change it
 
 
-def tap(module: nn.Module, points: Iterable[HookPoint | str] | HookPoint | str, sink: Sink | None = None) -> Tap:
+def tap(module: nn.Module, points: Points, sink: Sink | None = None, reduce: Reduce = "full") -> Tap:
     """Tap activations of a loaded module: `with tap(model, "layers.3") as t: model(x); t["layers.3"]`.
 
     `points` are module paths or `HookPoint`s. Raises HookError for an unknown path, a scripted or compiled
-    module, and, when the block ends, for a hook that never fired. See `Tap` for `sink`.
+    module, and, when the block ends, for a hook that never fired. See `Tap` for `sink`; `reduce` says what becomes of
+    equivariant columns of points that state their `irreps` (`latentcmp.hooks.layout.reduce_columns`).
     """
-    return Tap(module, points, sink)
+    return Tap(module, points, sink, reduce)
 
 
 def _tappable(root: nn.Module, point: HookPoint) -> nn.Module:

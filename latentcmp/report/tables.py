@@ -9,6 +9,7 @@ from rich.text import Text
 
 from latentcmp.comparison import Comparison, ErrorMatrix
 from latentcmp.config import CompareConfig
+from latentcmp.features import BATCH_ATOMS, choose_device
 
 LISTED = 10
 SHADES = ((0.1, "bold green"), (0.3, "green"), (0.6, "yellow"), (1.0, "red"))
@@ -18,7 +19,14 @@ LEVELS = {"atoms": "between atoms", "structures": "between structures (cumulants
 def show_config(console: Console, config: CompareConfig, structures: str, output: str) -> None:
     """The resolved configuration, one key a line."""
     table = Table(title="Configuration", title_justify="left", show_header=False, box=None, padding=(0, 2))
-    shown = config.model_dump() | {"order": config.cumulant_order, "models": ", ".join(config.models)}
+    device = choose_device(config.device)
+    shown = config.model_dump() | {
+        "models": ", ".join(config.models),
+        "order": config.cumulant_order,
+        "device": device,
+        "batch_atoms": config.batch_atoms or BATCH_ATOMS.get(device.type),
+        "n_local_points": config.n_local_points or "the smaller width of the pair",
+    }
     for key, value in {"structures": structures, "output": output, **shown}.items():
         table.add_row(Text(key, style="cyan"), "-" if value is None else str(value))
     console.print(table)

@@ -187,3 +187,15 @@ def test_an_untapped_name_and_an_early_look_are_errors(net: Net) -> None:
         taps["second"]
     with pytest.raises(HookError, match="no activation yet"):
         taps["first"]
+
+
+def test_columns_are_reduced_where_the_point_states_its_layout(net: Net, x: torch.Tensor) -> None:
+    with tap(net, HookPoint("first", "first", irreps="3x0e+1x1o"), reduce="norms") as taps:
+        net(x)
+    full = net.first(x).detach()
+    torch.testing.assert_close(taps["first"], torch.cat([full[:, :3], full[:, 3:].norm(dim=1, keepdim=True)], dim=1))
+
+
+def test_two_points_of_one_name_are_an_error(net: Net) -> None:
+    with pytest.raises(HookError, match="names of their own"):
+        tap(net, [HookPoint("a", "first"), HookPoint("a", "second")])
