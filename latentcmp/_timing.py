@@ -10,6 +10,11 @@ class Timing:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._start = perf_counter()
+
+    def total(self) -> dict[str, float]:
+        """The parts, and under "total" the wall time since the beginning."""
+        return {**self.seconds, "total": perf_counter() - self._start}
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:

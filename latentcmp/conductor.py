@@ -70,7 +70,7 @@ def run(config: CompareConfig, structures: Structures | None = None, progress: P
     with timing.part("errors between orders"):
         orders = _orders(descriptors, by_structure, config, progress)
     manifest = _manifest(config, specs, features, screening, split)
-    return Comparison(tuple(values), atoms, structures_level, orders, manifest, timing.seconds)
+    return Comparison(tuple(values), atoms, structures_level, orders, manifest, timing.total())
 
 
 def _split(config: CompareConfig, screening: Screening) -> Split:

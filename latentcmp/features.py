@@ -122,8 +122,8 @@ class _Rows:
         if self.points[name].scope != "atom" or value.ndim != 2 or value.shape[0] != self._size:
             card = self._adapter.card
             raise InputError(
-                f"{self.points[name]} of {card.name} gives {tuple(value.shape)} for {self._size} atoms, which is not one "
-                f"row of features an atom; layers are {', '.join(known.name for known in card.points)}"
+                f"{self.points[name]} of {card.name} gives {tuple(value.shape)} for {self._size} atoms, which is not "
+                f"one row of features an atom; layers are {', '.join(known.name for known in card.points)}"
             )
         if name not in self.values:
             self.values[name] = value.new_empty(self._n_atoms, value.shape[1])

@@ -27,11 +27,11 @@ def local_errors(
 
     Scaled float64 rows in. For each test row x: the k nearest rows of x_train (Euclidean), both sides centred
     by their own means, prediction ybar + (x - xbar) W with W from `TwoFoldPath`. Goscinski et al., MLST 2,
-    025028 (2021). `batch_size` test rows are solved at once (default: as many as fit in 64 MiB).
+    025028 (2021). `batch_size` test rows are solved at once (default: as many as fit in about 64 MiB).
     """
     check_local_points(n_local_points, len(x_train))
-    wide = x_train.shape[1] + max(y.shape[1] for y, _ in targets)
-    step = batch_size or max(1, min(512, _BATCH_BYTES // (48 * n_local_points * wide)))
+    widest = x_train.shape[1] + max(y.shape[1] for y, _ in targets)
+    step = batch_size or _rows_at_once(len(x_train), n_local_points * widest)
 
     def solve(start: int) -> list[Tensor]:
         rows = slice(start, start + step)
@@ -40,6 +40,11 @@ def local_errors(
 
     parts = map_over_cores(solve, range(0, len(x_test), step), x_train.device)
     return [torch.cat([part[t] for part in parts]) for t in range(len(targets))]
+
+
+def _rows_at_once(n_train: int, neighbourhood: int) -> int:
+    """Test rows whose distances (3 copies) and neighbourhoods (6 copies) each fit in the memory of a batch."""
+    return max(1, min(512, _BATCH_BYTES // (6 * 8 * neighbourhood), _BATCH_BYTES // (3 * 8 * n_train)))
 
 
 def check_local_points(n_local_points: int, n_train: int) -> None:
