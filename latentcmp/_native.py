@@ -77,8 +77,10 @@ def _declare(library: ctypes.CDLL, kind: str) -> None:
         library.lc_cuda_error_name.restype = ctypes.c_char_p
 
 
-def raise_for(code: int, name: str) -> None:
-    """Turn a non-zero code of a kernel into an error."""
+def raise_for(code: int, name: str, cuda: ctypes.CDLL | None = None) -> None:
+    """Turn a non-zero code of a kernel into an error; positive codes are the CUDA runtime's."""
+    if code > 0 and cuda is not None:
+        raise RuntimeError(f"{name} could not be launched: {cuda.lc_cuda_error_name(code).decode()}")
     if code == -2:
         raise InputError("ptr must run from 0 to the number of rows of x without falling")
     if code:

@@ -2,9 +2,11 @@
 #pragma once
 
 #if defined(__CUDACC__)
-#define LC_INLINE __host__ __device__ __forceinline__
+#define LC_INLINE __device__ __forceinline__
+#define LC_UNROLL _Pragma("unroll")
 #else
 #define LC_INLINE inline __attribute__((always_inline))
+#define LC_UNROLL _Pragma("GCC unroll 8")
 #endif
 
 namespace latentcmp {
@@ -18,9 +20,9 @@ constexpr LC_INLINE double binomial(int n, int k) {
 // s[p] = sum (x - a)^p becomes sum (x - a + h)^p, p = 0 .. K: the binomial theorem as a triangle of additions.
 template <int K, class V>
 LC_INLINE void shift_sums(V (&s)[K + 1], V h) {
-#pragma GCC unroll 8
+  LC_UNROLL
   for (int i = 1; i <= K; ++i)
-#pragma GCC unroll 8
+  LC_UNROLL
     for (int p = K; p >= i; --p) s[p] += h * s[p - 1];
 }
 
@@ -32,6 +34,7 @@ LC_INLINE void merge_sums(V& mean_a, V (&a)[K + 1], V mean_b, V (&b)[K + 1]) {
   shift_sums<K>(a, -step);
   shift_sums<K>(b, gap - step);
   mean_a += step;
+  LC_UNROLL
   for (int p = 0; p <= K; ++p) a[p] += b[p];
 }
 
@@ -43,11 +46,11 @@ LC_INLINE void cumulants_of_sums(V a, V (&s)[K + 1], V (&k)[K + 1]) {
   shift_sums<K>(s, -left);
   k[0] = s[0];
   k[1] = a + left;
-#pragma GCC unroll 8
+  LC_UNROLL
   for (int m = 2; m <= K; ++m) {
     s[m] *= inverse;
     k[m] = s[m];
-#pragma GCC unroll 8
+  LC_UNROLL
     for (int j = 2; j <= m - 2; ++j) k[m] -= binomial(m - 1, j - 1) * k[j] * s[m - j];
   }
 }
@@ -63,7 +66,7 @@ LC_INLINE V integer_power(V a, int n) {
 template <int Q, class V>
 LC_INLINE V odd_root(V a) {
   V z = guess_inverse_root(a, Q);
-#pragma GCC unroll 4
+  LC_UNROLL
   for (int i = 0; i < 4; ++i) {
     const V error = 1.0 - a * integer_power(z, Q);
     z += z * error * (1.0 / Q + error * ((Q + 1.0) / (2.0 * Q * Q)));
@@ -90,7 +93,7 @@ LC_INLINE void signed_roots(V (&k)[K + 1]) {
 // 0 where it would exceed 1 / tiny, at r = 0 above all.
 template <int K, class V>
 LC_INLINE void through_roots(V (&g)[K + 1], V (&r)[K + 1], double tiny) {
-#pragma GCC unroll 8
+  LC_UNROLL
   for (int m = 2; m <= K; ++m) {
     const V power = integer_power(magnitude(r[m]), m - 1);
     g[m] = zero_unless_above(power, tiny, g[m] / (double(m) * power));
@@ -104,16 +107,16 @@ template <int K, class V>
 LC_INLINE void gradient_coefficients(const V (&g)[K + 1], const V (&k)[K + 1], double rows, V (&c)[K]) {
   V a[K];
   a[0] = 0.0 * g[1] + 1.0;
-#pragma GCC unroll 8
+  LC_UNROLL
   for (int i = 1; i < K; ++i) {
     a[i] = a[0] - a[0];
-#pragma GCC unroll 8
+  LC_UNROLL
     for (int j = 2; j <= i; ++j) a[i] -= binomial(i - 1, j - 1) * k[j] * a[i - j];
   }
-#pragma GCC unroll 8
+  LC_UNROLL
   for (int j = 0; j < K; ++j) {
     c[j] = a[0] - a[0];
-#pragma GCC unroll 8
+  LC_UNROLL
     for (int m = j + 1; m <= K; ++m) c[j] += (m * binomial(m - 1, j) / rows) * g[m] * a[m - 1 - j];
   }
 }
