@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from latentcmp import _backend
 from latentcmp.errors import InputError
-from latentcmp.ops.segment_cumulants.reference import segment_cumulants_reference
-from latentcmp.segments import check_ptr
+from latentcmp.ops.segment_cumulants import op
 
 MAX_ORDER = 8
 
@@ -43,9 +43,50 @@ def segment_cumulants(
             falling. The contents of ptr are read on the CPU; on an accelerator only under LATENTCMP_CHECK=1.
     """
     _check(x, ptr, order)
-    if backend not in (None, "reference"):
-        raise InputError(f"backend {backend!r} is not available here; available: reference")
-    return segment_cumulants_reference(x, ptr, order, root)
+    chosen = _backend.choose(x.device.type, backend)
+    if torch.is_grad_enabled() and x.requires_grad:
+        return _Cumulants.apply(x, ptr, order, root, chosen)[0]
+    return torch.ops.latentcmp.segment_cumulants(x, ptr, order, root, False, chosen)[0]
+
+
+class _Cumulants(torch.autograd.Function):
+    """Keeps x, the cumulants and what rounding took from the means: nothing else of the size of x."""
+
+    @staticmethod
+    def forward(x: Tensor, ptr: Tensor, order: int, root: bool, backend: str) -> tuple[Tensor, Tensor]:
+        return torch.ops.latentcmp.segment_cumulants(x, ptr, order, root, True, backend)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+        x, ptr, _, ctx.root, ctx.backend = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(x, ptr, *output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        x, ptr, out, residual = ctx.saved_tensors
+        return _Gradient.apply(grad, x, ptr, out, residual, ctx.root, ctx.backend), None, None, None, None
+
+
+class _Gradient(torch.autograd.Function):
+    """The backward pass as a function of its own, so that it can be differentiated in turn."""
+
+    @staticmethod
+    def forward(
+        grad: Tensor, x: Tensor, ptr: Tensor, out: Tensor, residual: Tensor, root: bool, backend: str
+    ) -> Tensor:
+        return torch.ops.latentcmp.segment_cumulants_backward(grad, x, ptr, out, residual, root, backend)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        grad, x, ptr, _, _, ctx.root, _ = inputs
+        ctx.save_for_backward(grad, x, ptr)
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+        grad, x, ptr = ctx.saved_tensors
+        found = op.double_backward(cotangent, grad, x, ptr, ctx.root, create_graph=torch.is_grad_enabled())
+        return *found, None, None, None, None, None  # out counts as a function of x, not as an input
 
 
 def _check(x: Tensor, ptr: Tensor, order: int) -> None:
@@ -59,6 +100,3 @@ def _check(x: Tensor, ptr: Tensor, order: int) -> None:
         raise InputError(f"ptr is on {ptr.device} and x on {x.device}; move ptr with ptr.to(x.device)")
     if isinstance(order, bool) or not isinstance(order, int) or not 1 <= order <= MAX_ORDER:
         raise InputError(f"order must be an integer from 1 to {MAX_ORDER}, got {order!r}")
-    readable = x.device.type == "cpu" or os.environ.get("LATENTCMP_CHECK") == "1"
-    if readable and not torch.compiler.is_compiling():
-        check_ptr(ptr, x.size(0))

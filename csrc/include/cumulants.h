@@ -1,0 +1,124 @@
+// The arithmetic shared by host and device, on one value (V = double) or a vector of columns (V = a SIMD pack).
+#pragma once
+
+#if defined(__CUDACC__)
+#define LC_INLINE __device__ __forceinline__
+#define LC_UNROLL _Pragma("unroll")
+#else
+#define LC_INLINE inline __attribute__((always_inline))
+#define LC_UNROLL _Pragma("GCC unroll 8")
+#endif
+
+namespace latentcmp {
+
+constexpr LC_INLINE double binomial(int n, int k) {
+  double value = 1;
+  for (int i = 1; i <= k; ++i) value = value * (n - k + i) / i;
+  return value;
+}
+
+// s[p] = sum (x - a)^p becomes sum (x - a + h)^p, p = 0 .. K: the binomial theorem as a triangle of additions.
+template <int K, class V>
+LC_INLINE void shift_sums(V (&s)[K + 1], V h) {
+  LC_UNROLL
+  for (int i = 1; i <= K; ++i)
+  LC_UNROLL
+    for (int p = K; p >= i; --p) s[p] += h * s[p - 1];
+}
+
+// Adds the sums b about mean_b to the sums a about mean_a (P. Pebay, SAND2008-6212): both move to the joint mean.
+template <int K, class V>
+LC_INLINE void merge_sums(V& mean_a, V (&a)[K + 1], V mean_b, V (&b)[K + 1]) {
+  const V gap = mean_b - mean_a;
+  const V step = (gap * b[0] + a[1] + b[1]) / (a[0] + b[0]);
+  shift_sums<K>(a, -step);
+  shift_sums<K>(b, gap - step);
+  mean_a += step;
+  LC_UNROLL
+  for (int p = 0; p <= K; ++p) a[p] += b[p];
+}
+
+// Cumulants k[1] .. k[K] from sums s about a: k_m = m_m - sum_j C(m - 1, j - 1) k_j m_{m-j}, m_j central.
+template <int K, class V>
+LC_INLINE void cumulants_of_sums(V a, V (&s)[K + 1], V (&k)[K + 1]) {
+  const V inverse = 1.0 / s[0];
+  const V left = s[1] * inverse;
+  shift_sums<K>(s, -left);
+  k[0] = s[0];
+  k[1] = a + left;
+  LC_UNROLL
+  for (int m = 2; m <= K; ++m) {
+    s[m] *= inverse;
+    k[m] = s[m];
+  LC_UNROLL
+    for (int j = 2; j <= m - 2; ++j) k[m] -= binomial(m - 1, j - 1) * k[j] * s[m - j];
+  }
+}
+
+template <class V>
+LC_INLINE V integer_power(V a, int n) {
+  V value = a;
+  for (int i = 1; i < n; ++i) value *= a;
+  return value;
+}
+
+// a^(1/Q) for a >= 0 and odd Q by third-order steps on the inverse root, from a guess within a tenth of it.
+template <int Q, class V>
+LC_INLINE V odd_root(V a) {
+  V z = guess_inverse_root(a, Q);
+  LC_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    const V error = 1.0 - a * integer_power(z, Q);
+    z += z * error * (1.0 / Q + error * ((Q + 1.0) / (2.0 * Q * Q)));
+  }
+  return zero_unless_above(a, 1e-300, a * integer_power(z, Q - 1));
+}
+
+template <int M, class V>
+LC_INLINE V root_of_magnitude(V a) {
+  if constexpr (M == 1) return a;
+  else if constexpr (M % 2 == 0) return root_of_magnitude<M / 2>(square_root(a));
+  else return odd_root<M>(a);
+}
+
+template <int K, int M = 2, class V>
+LC_INLINE void signed_roots(V (&k)[K + 1]) {
+  if constexpr (M <= K) {
+    k[M] = with_sign_of(root_of_magnitude<M>(magnitude(k[M])), k[M]);
+    signed_roots<K, M + 1>(k);
+  }
+}
+
+// From the cotangent g[m] of sign(k_m) |k_m|^(1/m) = r[m] to that of k_m, and r[m] to k_m. The slope is taken as
+// 0 where it would exceed 1 / tiny, at r = 0 above all.
+template <int K, class V>
+LC_INLINE void through_roots(V (&g)[K + 1], V (&r)[K + 1], double tiny) {
+  LC_UNROLL
+  for (int m = 2; m <= K; ++m) {
+    const V power = integer_power(magnitude(r[m]), m - 1);
+    g[m] = zero_unless_above(power, tiny, g[m] / (double(m) * power));
+    r[m] *= power;
+  }
+}
+
+// Coefficients c[0] .. c[K - 1] of (x - mean)^j in the gradient: with 1 / M(t) = exp(-K(t)) = sum a_j t^j / j!,
+// d k_m / d x = (m / n) sum_j C(m - 1, j) a_{m-1-j} (x - mean)^j. k[1] is not read: it counts as 0.
+template <int K, class V>
+LC_INLINE void gradient_coefficients(const V (&g)[K + 1], const V (&k)[K + 1], double rows, V (&c)[K]) {
+  V a[K];
+  a[0] = 0.0 * g[1] + 1.0;
+  LC_UNROLL
+  for (int i = 1; i < K; ++i) {
+    a[i] = a[0] - a[0];
+  LC_UNROLL
+    for (int j = 2; j <= i; ++j) a[i] -= binomial(i - 1, j - 1) * k[j] * a[i - j];
+  }
+  LC_UNROLL
+  for (int j = 0; j < K; ++j) {
+    c[j] = a[0] - a[0];
+  LC_UNROLL
+    for (int m = j + 1; m <= K; ++m) c[j] += (m * binomial(m - 1, j) / rows) * g[m] * a[m - 1 - j];
+  }
+}
+
+}  // namespace latentcmp

@@ -1,0 +1,48 @@
+// C ABI between the native kernels and latentcmp/_native.py: pointers, extents and a stream in, a code out.
+#pragma once
+#include <cstdint>
+
+#if defined(_WIN32)
+#define LC_API extern "C" __declspec(dllexport)
+#else
+#define LC_API extern "C" __attribute__((visibility("default")))
+#endif
+
+enum LcStatus : int32_t { LC_OK = 0, LC_BAD_ARGUMENT = -1, LC_BAD_OFFSETS = -2, LC_NO_MEMORY = -3 };
+enum LcType : int32_t { LC_FLOAT32 = 0, LC_FLOAT64 = 1, LC_FLOAT16 = 2, LC_BFLOAT16 = 3 };
+
+// Rows of x grouped by segment; `wide` below is float64 for float64 input and float32 for the other types.
+struct LcSegments {
+  const void* x;         // [rows, columns], unit column stride
+  const int64_t* ptr;    // [segments + 1]
+  int64_t rows;
+  int64_t columns;
+  int64_t row_stride;    // elements from one row of x to the next
+  int64_t segments;
+  int32_t type;          // LcType of x
+  int32_t order;         // 1 .. 8
+  int32_t root;          // 0: cumulants; 1: sign(k) |k|^(1/m)
+  int32_t threads;       // CPU threads; unused on CUDA
+  void* stream;          // CUDA stream; unused on the CPU
+};
+
+// out: [segments, order, columns] wide; residual: [segments, columns] wide, the mean less its rounded value in
+// out, or null.
+LC_API int32_t lc_cpu_segment_cumulants(const LcSegments* in, void* out, void* residual);
+
+// grad, out: [segments, order, columns] wide; residual as above or null; dx: [rows, columns] in x's type.
+LC_API int32_t lc_cpu_segment_cumulants_backward(const LcSegments* in, const void* grad, const void* out,
+                                                 const void* residual, void* dx);
+
+// Names the instruction set in use: "avx512", "avx2" or "baseline".
+LC_API const char* lc_cpu_instruction_set();
+
+// Asks for huge pages behind memory nobody has touched yet; a no-op where that means nothing.
+LC_API void lc_cpu_advise_huge_pages(void* memory, int64_t bytes);
+
+// The same operators on device memory; workspace holds lc_cuda_segment_workspace bytes.
+LC_API int64_t lc_cuda_segment_workspace(const LcSegments* in);
+LC_API int32_t lc_cuda_segment_cumulants(const LcSegments* in, void* out, void* residual, void* workspace);
+LC_API int32_t lc_cuda_segment_cumulants_backward(const LcSegments* in, const void* grad, const void* out,
+                                                  const void* residual, void* dx);
+LC_API const char* lc_cuda_error_name(int32_t code);

@@ -1,0 +1,75 @@
+"""Chooses what runs an operator: cpu (C++), cuda (CUDA C++), triton, or reference (plain torch)."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+
+from latentcmp import _native
+from latentcmp.errors import InputError
+
+BACKENDS = ("cpu", "cuda", "triton", "reference")
+_PREFERRED = {"cpu": ("cpu", "reference"), "cuda": ("cuda", "triton", "reference")}
+_DEVICES = {"cpu": ("cpu",), "cuda": ("cuda",), "triton": ("cuda",)}
+
+
+@torch.compiler.assume_constant_result
+def choose(device: str, backend: str | None = None) -> str:
+    """The backend for tensors on a device type: the one asked for, LATENTCMP_BACKEND, or the fastest.
+
+    Raises:
+        InputError: the one asked for has no such name, does not run on the device, or is missing (and why).
+    """
+    asked = backend or os.environ.get("LATENTCMP_BACKEND") or None
+    if asked is None:
+        return next((name for name in _PREFERRED.get(device, ()) if not why_missing(name)), "reference")
+    if asked not in BACKENDS:
+        raise InputError(f"there is no backend {asked!r}; choose one of {', '.join(BACKENDS)}")
+    if asked != "reference" and device not in _runs_on(asked):
+        raise InputError(f"backend {asked!r} runs on {' and '.join(_runs_on(asked))} tensors, these are on {device}")
+    reason = why_missing(asked)
+    if reason:
+        raise InputError(f"backend {asked!r} is not available: {reason}")
+    return asked
+
+
+@cache
+def why_missing(backend: str) -> str:
+    """Why a backend cannot be used here, or "" where it can."""
+    if backend == "reference":
+        return ""
+    if backend == "triton":
+        if find_spec("triton") is None:
+            return "triton is not installed; pip install triton"
+        return "" if _interpreted() or torch.cuda.is_available() else "torch sees no CUDA device"
+    if backend == "cuda" and not torch.cuda.is_available():
+        return _native.load("cuda")[1] or "torch sees no CUDA device"
+    return _native.load(backend)[1]
+
+
+def describe() -> dict[str, str]:
+    """One line for each backend: what it runs on, or why it is missing."""
+    lines = {}
+    for backend in BACKENDS:
+        reason = why_missing(backend)
+        lines[backend] = f"missing: {reason}" if reason else f"available ({_detail(backend)})"
+    return lines
+
+
+def _detail(backend: str) -> str:
+    library, _ = _native.load("cpu") if backend == "cpu" else (None, "")
+    if library is not None:
+        return f"C++, {library.lc_cpu_instruction_set().decode()}, {torch.get_num_threads()} threads"
+    on_device = f"{torch.cuda.get_device_name()}" if torch.cuda.is_available() else "interpreted on the CPU"
+    return f"torch {torch.__version__}" if backend == "reference" else on_device
+
+
+def _runs_on(backend: str) -> tuple[str, ...]:
+    return ("cpu", "cuda") if backend == "triton" and _interpreted() else _DEVICES[backend]
+
+
+def _interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"
