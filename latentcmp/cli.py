@@ -1,4 +1,4 @@
-"""The command line: `latentcmp compare`, `latentcmp models`."""
+"""The command line: `latentcmp compare`, `latentcmp models`, `latentcmp doctor`."""
 
 import sys
 from collections.abc import Iterator
@@ -136,6 +136,14 @@ def models(
             raise typer.Exit(1)
         return
     show_models(out, [spec.card for spec in chosen])
+
+
+@app.command()
+def doctor() -> None:
+    """What runs here: each backend of the kernels, available or why not, and each model package."""
+    from latentcmp.report.doctor import show_doctor
+
+    show_doctor(out)
 
 
 class _Rate(ProgressColumn):

@@ -78,3 +78,12 @@ def test_errors_are_one_line_and_exit_with_2(all_models: None, arguments: list[s
     assert result.stderr.startswith("Error: ")
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_doctor_names_every_backend_and_package(all_models: None) -> None:
+    result = run("doctor")
+    assert result.returncode == 0
+    for backend in ("cpu", "cuda", "triton", "reference"):
+        line = next(line for line in result.stdout.splitlines() if line.startswith(f"backend {backend} "))
+        assert "available" in line or "missing: " in line
+    assert "package chgnet           installed 0.4.2" in result.stdout
