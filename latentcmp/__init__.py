@@ -19,13 +19,17 @@ if TYPE_CHECKING:
     from latentcmp.hooks.tap import Tap, tap
     from latentcmp.matrices import compare_features
     from latentcmp.ops.segment_cumulants import segment_cumulants
+    from latentcmp.ops.segment_cumulants.moments import Moments
     from latentcmp.segments import Segments
+    from latentcmp.statistics.joint import JointStatistics
 
 _HOMES = {
     "Comparison": "comparison",
     "ErrorMatrix": "comparison",
     "Features": "features",
     "HookPoint": "hooks.points",
+    "JointStatistics": "statistics.joint",
+    "Moments": "ops.segment_cumulants.moments",
     "Segments": "segments",
     "Tap": "hooks.tap",
     "compare": "conductor",
@@ -41,6 +45,8 @@ __all__ = [
     "ErrorMatrix",
     "Features",
     "HookPoint",
+    "JointStatistics",
+    "Moments",
     "Segments",
     "Tap",
     "compare",

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from latentcmp._threads import map_over_cores
 from latentcmp.errors import InputError
-from latentcmp.reconstruction.solvers import Solver, TwoFoldPath
+from latentcmp.reconstruction.solvers import Folds, Solver, TwoFoldPath
 
 _BATCH_BYTES = 64 << 20
 
@@ -77,12 +77,12 @@ def _solve_batch(
 ) -> list[Tensor]:
     rows = nearest(x_train, x_test, k)
     x, x_mean = _centred(x_train[rows])
-    path = TwoFoldPath(x, solver, alphas)
+    path = TwoFoldPath(Folds.of_rows(x), solver, alphas)
     query = x_test[:, None, :] - x_mean
     errors = []
     for y_train, y_test in targets:
         y, y_mean = _centred(y_train[rows])
-        errors.append((y_test - (y_mean + path.predict(query, y))[:, 0]).norm(dim=1))
+        errors.append((y_test - (y_mean + path.predict(query, Folds.of_rows(y)))[:, 0]).norm(dim=1))
     return errors
 
 

@@ -1,7 +1,8 @@
 """Errors between all ordered pairs of feature matrices; the work on a source is shared by all its targets."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from functools import cached_property
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from latentcmp.errors import InputError
 from latentcmp.reconstruction.distortion import orthogonal_map, padded
 from latentcmp.reconstruction.local import local_errors
 from latentcmp.reconstruction.scaling import Scaling
-from latentcmp.reconstruction.solvers import Solver, TwoFoldPath
+from latentcmp.reconstruction.solvers import Folds, Solver, TwoFoldPath
 
 Measure = Literal["gfre", "gfrd", "lfre"]
 MEASURES: tuple[Measure, ...] = ("gfre", "gfrd", "lfre")
@@ -33,6 +34,11 @@ class Rows:
         values = values.to(torch.float64)
         scaling = Scaling.fit(values[train], name)
         self.train, self.test = scaling(values[train]), scaling(values[test])
+
+    @cached_property
+    def folds(self) -> Folds:
+        """The training rows with their two folds."""
+        return Folds.of_rows(self.train)
 
     @property
     def width(self) -> int:
@@ -58,9 +64,9 @@ def pointwise_errors(
     """Row errors [n_test] of each target rebuilt from `source` (definitions: latentcmp.metrics)."""
     if measure == "lfre":
         return _local(source, targets, n_local_points, solver, alphas)
-    path = TwoFoldPath(source.train, solver, alphas)
+    path = TwoFoldPath(source.folds, solver, alphas)
     if measure == "gfre":
-        return [(target.test - path.predict(source.test, target.train)).norm(dim=1) for target in targets]
+        return [(target.test - path.predict(source.test, target.folds)).norm(dim=1) for target in targets]
     return [_distortion(source, target, path) for target in targets]
 
 
@@ -91,11 +97,44 @@ def _local(
 
 def _distortion(source: Rows, target: Rows, path: TwoFoldPath) -> Tensor:
     both = torch.cat([source.train, source.test])
-    predicted = path.predict(both, target.train)
+    predicted = path.predict(both, target.folds)
     n = len(source.train)
     rotation = orthogonal_map(source.train, predicted[:n])
     wide = len(rotation)
     return (padded(predicted[n:], wide) - padded(source.test, wide) @ rotation).norm(dim=1)
+
+
+class Compressed(NamedTuple):
+    """Rows that stand for a feature matrix, with its inner products: training folds and test part, scaled."""
+
+    folds: Folds
+    test: Tensor
+    n_test: int
+
+
+def global_errors(
+    source: Compressed,
+    targets: Sequence[Compressed],
+    measure: Measure,
+    solver: Solver = "cutoff",
+    alphas: np.ndarray | None = None,
+    unseen: float = 0.0,
+) -> list[Tensor]:
+    """GFRE or GFRD of each target, 0-dimensional, without the rows themselves."""
+    if measure == "lfre":
+        raise InputError("local errors need the rows themselves; statistics give gfre and gfrd")
+    path = TwoFoldPath(source.folds, solver, alphas, unseen)
+    errors = []
+    for target in targets:
+        predicted = path.predict(torch.cat([source.folds.full, source.test]), target.folds)
+        train, test = predicted.split([len(source.folds.full), len(source.test)])
+        if measure == "gfre":
+            missing = target.test - test
+        else:
+            rotation = orthogonal_map(source.folds.full, train)
+            missing = padded(test, len(rotation)) - padded(source.test, len(rotation)) @ rotation
+        errors.append(missing.norm() / source.n_test**0.5)
+    return errors
 
 
 def root_mean_square(errors: Tensor) -> Tensor:

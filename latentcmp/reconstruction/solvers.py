@@ -44,79 +44,95 @@ def svd(x: Tensor) -> Svd:
     return Svd(*torch.linalg.svd(x, full_matrices=False))
 
 
-class TwoFoldPath:
-    """Source rows x [..., n, D], factorised once for every alpha and every target.
+class Folds(NamedTuple):
+    """Training rows [..., n, D] with their two folds, centred and scaled already, in float64.
 
-    n >= 2; the folds are those of `two_folds(n)`. x must be centred and scaled already, in float64.
+    Any matrices with the same inner products may stand for the rows, such as R factors of them; `n_first` and
+    `n_second` are the true numbers of rows.
     """
 
-    def __init__(self, x: Tensor, solver: Solver = "cutoff", alphas: np.ndarray | None = None) -> None:
-        n, width = x.shape[-2:]
+    first: Tensor
+    second: Tensor
+    full: Tensor
+    n_first: int
+    n_second: int
+
+    @classmethod
+    def of_rows(cls, rows: Tensor) -> "Folds":
+        """Cut rows by `two_folds(n)`; n >= 2."""
+        n = rows.shape[-2]
         if n < 2:
             raise InputError(f"two-fold cross-validation needs at least 2 training rows, got {n}")
+        first, second = (torch.from_numpy(positions).to(rows.device) for positions in two_folds(n))
+        return cls(rows[..., first, :], rows[..., second, :], rows, len(first), len(second))
+
+
+class TwoFoldPath:
+    """A source, factorised once for every alpha and every target.
+
+    Singular values within `unseen` of the largest are left out: rounding of what the rows were compressed to.
+    """
+
+    def __init__(
+        self, x: Folds, solver: Solver = "cutoff", alphas: np.ndarray | None = None, unseen: float = 0.0
+    ) -> None:
         if solver not in SOLVERS:
             raise InputError(f"solver must be one of {', '.join(SOLVERS)}, got {solver!r}")
         self.solver = solver
-        self.floor = max(n, width) * torch.finfo(x.dtype).eps
-        self.folds = tuple(torch.from_numpy(rows).to(x.device) for rows in two_folds(n))
-        first, second = (x[..., rows, :] for rows in self.folds)
-        self.svds = svd(first), svd(second)
-        self.full = svd(x)
+        self.svds = svd(x.first), svd(x.second)
+        self.full = svd(x.full)
         # Transposed, so that rows of singular directions are contiguous: [..., r, rows of the other fold].
-        self.projected = self.svds[0].vh @ second.mT, self.svds[1].vh @ first.mT
+        self.projected = self.svds[0].vh @ x.second.mT, self.svds[1].vh @ x.first.mT
         top = torch.maximum(*(factor.s.amax(-1) for factor in self.svds))
-        self.strengths = top[..., None] * torch.from_numpy(checked_alphas(alphas)).to(x)
+        self.strengths = top[..., None] * torch.from_numpy(checked_alphas(alphas)).to(top)
+        rounding = max(x.n_first + x.n_second, x.full.shape[-1]) * torch.finfo(top.dtype).eps
+        self.unseen = unseen * top
+        self.floor = self.unseen.clamp(min=rounding)
 
-    def losses(self, y: Tensor) -> Tensor:
+    def losses(self, y: Folds) -> Tensor:
         """Score of every alpha for targets y [..., n, T]: [..., n_alphas].
 
         The mean over columns of the root mean squared error, averaged over the two directions.
         """
         score = _cutoff_losses if self.solver == "cutoff" else _ridge_losses
         total = torch.zeros_like(self.strengths)
-        for fit, test in ((0, 1), (1, 0)):
-            coefficients = self.svds[fit].u.mT @ y[..., self.folds[fit], :]
-            total += score(
-                self.projected[fit],
-                self.svds[fit].s,
-                coefficients,
-                y[..., self.folds[test], :],
-                self.strengths,
-                self.floor,
-            )
+        for fit, known, missing, n_rows in ((0, y.first, y.second, y.n_second), (1, y.second, y.first, y.n_first)):
+            factor = self.svds[fit]
+            losses = score(self.projected[fit], factor.s, factor.u.mT @ known, missing, self.strengths, self.floor)
+            total += losses * (missing.shape[-2] / n_rows) ** 0.5
         return total / 2
 
-    def strength(self, y: Tensor) -> Tensor:
+    def strength(self, y: Folds) -> Tensor:
         """The absolute strength [...] with the least loss for targets y; ties go to the smallest."""
         return self.strengths.gather(-1, self.losses(y).argmin(-1, keepdim=True))[..., 0]
 
-    def predict(self, rows: Tensor, y: Tensor) -> Tensor:
+    def predict(self, rows: Tensor, y: Folds) -> Tensor:
         """Map rows [..., m, D] by the fit of all training rows to y [..., n, T]: [..., m, T]."""
-        return (self.project(rows) * self._filter(self.strength(y))[..., None, :]) @ (self.full.u.mT @ y)
+        return (self.project(rows) * self._filter(self.strength(y))[..., None, :]) @ (self.full.u.mT @ y.full)
 
     def project(self, rows: Tensor) -> Tensor:
         """Coordinates of rows [..., m, D] along the singular directions of all training rows."""
         return rows @ self.full.vh.mT
 
     def _filter(self, strength: Tensor) -> Tensor:
-        s = self.full.s
+        s, nothing = self.full.s, torch.zeros_like(self.full.s)
         if self.solver == "ridge":
-            return s / (s.square() + strength[..., None])
-        return torch.where(s > strength[..., None], 1 / s, torch.zeros_like(s))
+            return torch.where(s > self.unseen[..., None], s / (s.square() + strength[..., None]), nothing)
+        return torch.where(s > torch.maximum(strength, self.unseen)[..., None], 1 / s, nothing)
 
 
 def _ridge_losses(
-    projected: Tensor, s: Tensor, coefficients: Tensor, target: Tensor, strengths: Tensor, floor: float
+    projected: Tensor, s: Tensor, coefficients: Tensor, target: Tensor, strengths: Tensor, floor: Tensor
 ) -> Tensor:
     losses = torch.empty_like(strengths)
     for a, strength in enumerate(strengths.unbind(-1)):
-        shrink = torch.where(s > floor, s / (s.square() + strength[..., None]), torch.zeros_like(s))
+        shrink = torch.where(s > floor[..., None], s / (s.square() + strength[..., None]), torch.zeros_like(s))
         losses[..., a] = _mean_rmse(target - (projected.mT * shrink[..., None, :]) @ coefficients)
     return losses
 
 
 def _cutoff_losses(
-    projected: Tensor, s: Tensor, coefficients: Tensor, target: Tensor, strengths: Tensor, floor: float
+    projected: Tensor, s: Tensor, coefficients: Tensor, target: Tensor, strengths: Tensor, floor: Tensor
 ) -> Tensor:
     """Peel the directions off the residual from the strongest cut to the weakest: one product in all, not one an alpha.
 
@@ -128,7 +144,8 @@ def _cutoff_losses(
         coefficients.reshape(-1, *coefficients.shape[-2:]),
     )
     s, strengths = s.reshape(-1, s.shape[-1]), strengths.reshape(-1, strengths.shape[-1])
-    kept = (s[:, None, :] > strengths[:, :, None].clamp(min=floor)).sum(-1).cpu()
+    least = torch.maximum(strengths, floor.reshape(-1, 1))
+    kept = (s[:, None, :] > least[:, :, None]).sum(-1).cpu()
     residual = target.reshape(-1, *target.shape[-2:]).clone()
     losses = torch.empty_like(strengths)
     done = torch.zeros_like(kept[:, 0])

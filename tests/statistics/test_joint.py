@@ -1,0 +1,179 @@
+"""Streamed statistics against scikit-matter on the rows themselves, and against damage."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from latentcmp import metrics
+from latentcmp.errors import InputError
+from latentcmp.features import Features
+from latentcmp.reconstruction.folds import halves, two_folds
+from latentcmp.statistics.joint import JointStatistics
+
+skmatter_metrics = pytest.importorskip("skmatter.metrics")
+WIDTHS = {"a": 12, "b": 20, "c": 7}
+
+
+def matrices(n: int = 400, smallest: float = 1.0, mean: float = 0.0, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Three related feature matrices whose sources have singular values down to `smallest`."""
+    rng = np.random.default_rng(seed)
+    latent = rng.normal(size=(n, 16))
+    found = {}
+    for name, width in WIDTHS.items():
+        values = np.tanh(latent @ rng.normal(size=(16, width))) + 0.05 * rng.normal(size=(n, width))
+        left, _, right = np.linalg.svd(values - values.mean(0), full_matrices=False)
+        found[name] = torch.from_numpy(left * np.geomspace(1, smallest, width) @ right + mean)
+    return found
+
+
+def parts_of(n: int) -> torch.Tensor:
+    """Parts that repeat the default split and folds of scikit-matter."""
+    train, test = halves(n)
+    part = torch.empty(n, dtype=torch.int64)
+    part[torch.from_numpy(test)] = 2
+    for fold, rows in enumerate(two_folds(len(train))):
+        part[torch.from_numpy(train[rows])] = fold
+    return part
+
+
+def filled(features: dict[str, torch.Tensor], method: str, *cuts: int) -> JointStatistics:
+    """Statistics of the rows, cut into updates."""
+    n = len(next(iter(features.values())))
+    part = parts_of(n)
+    statistics = JointStatistics({name: values.shape[1] for name, values in features.items()}, method)  # type: ignore[arg-type]
+    edges = [0, *cuts, n]
+    for start, stop in pairwise(edges):
+        statistics.update({name: values[start:stop] for name, values in features.items()}, part[start:stop])
+    return statistics
+
+
+def oracle(features: dict[str, torch.Tensor], function: str) -> np.ndarray:
+    score = getattr(skmatter_metrics, function)
+    return np.array([[score(x.numpy(), y.numpy()) for y in features.values()] for x in features.values()])
+
+
+@pytest.mark.parametrize(("smallest", "mean"), [(1.0, 0.0), (1e-4, 3.0), (1e-9, 0.0), (1e-6, 3.0)])
+def test_errors_of_r_factors_agree_with_scikit_matter(smallest: float, mean: float) -> None:
+    features = matrices(smallest=smallest, mean=mean)
+    found = filled(features, "qr", 50, 51, 200).errors().numpy()
+    np.testing.assert_allclose(found, oracle(features, "global_reconstruction_error"), rtol=1e-8, atol=1e-12)
+
+
+def test_errors_of_gram_matrices_agree_where_they_can_see() -> None:
+    features = matrices(smallest=1e-3, mean=3.0)
+    found = filled(features, "gram", 100).errors().numpy()
+    expected = oracle(features, "global_reconstruction_error")
+    off_diagonal = ~np.eye(3, dtype=bool)
+    np.testing.assert_allclose(found[off_diagonal], expected[off_diagonal], rtol=1e-8)
+    assert found.diagonal().max() < 1e-6
+
+
+def test_a_gram_matrix_cuts_where_it_cannot_see() -> None:
+    features = matrices(smallest=1e-12)
+    statistics = filled(features, "gram")
+    ours = statistics.errors(alphas=np.array([1e-9])).numpy()
+    cut = filled(features, "qr").errors(alphas=np.array([1e-7])).numpy()
+    off_diagonal = ~np.eye(3, dtype=bool)
+    np.testing.assert_allclose(
+        ours[off_diagonal], cut[off_diagonal], rtol=0.1
+    )  # a Gram matrix knows values at its cut to per cents only
+
+
+def test_distortions_agree_with_the_metrics() -> None:
+    features = matrices()
+    found = filled(features, "qr", 120).errors("gfrd").numpy()
+    for i, x in enumerate(features.values()):
+        for j, y in enumerate(features.values()):
+            assert found[i, j] == pytest.approx(
+                float(metrics.global_reconstruction_distortion(x, y)), rel=1e-8, abs=1e-9
+            )
+
+
+def test_real_features(chgnet_features: Features, sevennet_features: Features) -> None:
+    features = {"chgnet": chgnet_features.values, "sevennet": sevennet_features.values}
+    found = filled(features, "qr", 100, 500).errors().numpy()
+    doubled = {name: values.double() for name, values in features.items()}
+    np.testing.assert_allclose(found, oracle(doubled, "global_reconstruction_error"), rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("method", ["qr", "gram"])
+def test_merged_shards_are_the_whole(method: str, tmp_path: Path) -> None:
+    features = matrices(mean=2.0)
+    part = parts_of(400)
+    shards = []
+    for rows in torch.arange(400).split(130):
+        shard = JointStatistics(WIDTHS, method)  # type: ignore[arg-type]
+        shard.update({name: values[rows] for name, values in features.items()}, part[rows])
+        shard.save(tmp_path / f"{len(shards)}.safetensors")
+        shards.append(JointStatistics.load(tmp_path / f"{len(shards)}.safetensors"))
+    merged = JointStatistics(WIDTHS, method)  # type: ignore[arg-type]
+    for shard in shards[::-1]:
+        merged.merge(shard)
+    assert merged.counts.tolist() == [100, 100, 200]
+    torch.testing.assert_close(merged.errors(), filled(features, method).errors(), rtol=1e-10, atol=1e-7)
+
+
+def test_float32_rows_of_a_huge_mean_lose_nothing() -> None:
+    features = {name: (values + 1e4).float() for name, values in matrices().items()}
+    doubled = {name: values.double() for name, values in features.items()}
+    found = filled(features, "qr", 200).errors().numpy()
+    np.testing.assert_allclose(found, oracle(doubled, "global_reconstruction_error"), rtol=1e-7, atol=1e-9)
+
+
+def test_reset_forgets() -> None:
+    features = matrices()
+    statistics = filled(features, "qr")
+    expected = statistics.errors()
+    statistics.reset()
+    with pytest.raises(InputError, match="got 0 in fold 1, 0 in fold 2, 0 in test"):
+        statistics.errors()
+    statistics.update(features, parts_of(400))
+    torch.testing.assert_close(statistics.errors(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_bad_input_is_named() -> None:
+    statistics, features = JointStatistics(WIDTHS), matrices()
+    part = parts_of(400)
+    with pytest.raises(InputError, match="expected features of a, b, c, got a"):
+        statistics.update({"a": features["a"]}, part)
+    with pytest.raises(InputError, match=r"b must be \[400, 20\] on cpu, got \(400, 19\)"):
+        statistics.update({**features, "b": features["b"][:, 1:]}, part)
+    with pytest.raises(InputError, match="same widths and method"):
+        statistics.merge(JointStatistics(WIDTHS, "gram"))
+    with pytest.raises(InputError, match="qr, gram"):
+        JointStatistics(WIDTHS, "svd")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="statistics give gfre and gfrd"):
+        filled(features, "qr").errors("lfre")
+    with pytest.raises(InputError, match="b is constant"):
+        filled({**features, "b": torch.full_like(features["b"], 0.1)}, "qr").errors()
+
+
+@pytest.mark.parametrize("method", ["qr", "gram"])
+def test_a_nan_is_found_by_name(method: str) -> None:
+    features = matrices()
+    features["b"][3, 2] = torch.nan
+    with pytest.raises(InputError, match="NaN or an infinity"):
+        filled(features, method).errors()
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "statistics.safetensors"
+    filled(matrices(), "qr").save(path)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for trial in range(200):
+        damaged = bytearray(whole)
+        if trial % 2:
+            damaged = damaged[: rng.integers(len(damaged))]
+        else:
+            damaged[rng.integers(600 if trial % 4 else len(damaged))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(bytes(damaged))
+        with pytest.raises(InputError, match=r"statistics\.safetensors"):
+            JointStatistics.load(path)
+    with pytest.raises(InputError, match="does not exist"):
+        JointStatistics.load(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="cannot be written"):
+        filled(matrices(), "qr").save(tmp_path / "no" / "folder")
