@@ -185,7 +185,7 @@ def _block_gradient(
     cumulants = cumulants_from_moments(_recentre(raw / length))
     grad = grad.to(mean.dtype)
     if root:
-        grad = _through_root(grad, cumulants, torch.finfo(output_dtype(x.dtype)).tiny)
+        grad = through_root(grad, cumulants, torch.finfo(output_dtype(x.dtype)).tiny)
     coefficients = [c[:, None] for c in gradient_coefficients(grad, cumulants, length)]
     for rows, values in _chunks(x, start, length):
         centred = values.to(mean.dtype) - shift[:, None] - mean[:, None]
@@ -195,7 +195,7 @@ def _block_gradient(
         out[rows.flatten()] = value.flatten(0, 1).to(out.dtype)
 
 
-def _through_root(grad: Tensor, cumulants: list[Tensor], tiny: float) -> Tensor:
+def through_root(grad: Tensor, cumulants: list[Tensor], tiny: float) -> Tensor:
     """The cotangent of k_m from that of sign(k_m) |k_m|^(1/m), with the slope ``signed_root`` documents."""
     parts = [grad[:, 0]]
     for m in range(2, grad.size(1) + 1):
@@ -205,7 +205,7 @@ def _through_root(grad: Tensor, cumulants: list[Tensor], tiny: float) -> Tensor:
     return torch.stack(parts, 1)
 
 
-def gradient_coefficients(grad: Tensor, cumulants: list[Tensor], length: int) -> list[Tensor]:
+def gradient_coefficients(grad: Tensor, cumulants: list[Tensor], length: int | Tensor) -> list[Tensor]:
     """Coefficients c_0 .. c_{order-1} of d^j in the gradient with respect to a row of centred value d."""
     order = grad.size(1)
     inverse: list[Tensor] = [torch.ones_like(cumulants[1])]
