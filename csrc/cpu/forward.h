@@ -50,10 +50,10 @@ inline Pack<double> tile_sums(const Scratch<T>& s, int c, int rows, Pack<double>
   sum[0] = Pack<double>{} + double(rows);
   Pack<double> unit = Pack<double>{} + 1.0, power = unit;
   if (SCALED<T, K>) unit = 1.0 / load_wide(s.scale + c);
-  for (int k = 1; k <= K; ++k) {
-    power *= unit;
-    sum[k] = load_wide(s.sums[k - 1] + c) * power;
-  }
+  for_each<1, K>([&](auto k) LC_INLINED {
+    sum[k.value] = load_wide(s.sums[k.value - 1] + c);
+    if (SCALED<T, K>) sum[k.value] *= (power *= unit);
+  });
   return load_wide(s.centre + c);
 }
 
@@ -109,7 +109,7 @@ inline void finish_columns(Scratch<T>& s, int width, int rows) {
     }
     cumulants_of_sums<K>(mean, sum, k);
     if (ROOT) signed_roots<K>(k);
-    for (int m = 1; m <= K; ++m) store_narrow(s.out[m - 1] + c, k[m]);
+    for_each<1, K>([&](auto m) LC_INLINED { store_narrow(s.out[m.value - 1] + c, k[m.value]); });
     store_narrow(s.out[MAX_ORDER] + c, k[1] - load_wide(s.out[0] + c));
   }
 }

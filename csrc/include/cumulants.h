@@ -3,27 +3,45 @@
 
 #if defined(__CUDACC__)
 #define LC_INLINE __device__ __forceinline__
+#define LC_INLINED
 #define LC_UNROLL _Pragma("unroll")
 #else
 #define LC_INLINE inline __attribute__((always_inline))
+#define LC_INLINED __attribute__((always_inline))
 #define LC_UNROLL _Pragma("GCC unroll 8")
 #endif
 
 namespace latentcmp {
 
-constexpr LC_INLINE double binomial(int n, int k) {
-  double value = 1;
-  for (int i = 1; i <= k; ++i) value = value * (n - k + i) / i;
-  return value;
+// A loop whose counter is a constant in every turn: nothing is left to the optimiser's judgement.
+template <int N>
+struct Constant {
+  static constexpr int value = N;
+};
+template <int First, int Last, class Body>
+LC_INLINE void for_each(Body body) {
+  if constexpr (First <= Last) {
+    body(Constant<First>{});
+    for_each<First + 1, Last>(body);
+  }
 }
+
+template <int N, int K>
+constexpr double binomial() {
+  if constexpr (K == 0) return 1;
+  else return binomial<N, K - 1>() * (N - K + 1) / K;
+}
+template <int N, int K>
+struct Binomial {
+  static constexpr double value = binomial<N, K>();
+};
 
 // s[p] = sum (x - a)^p becomes sum (x - a + h)^p, p = 0 .. K: the binomial theorem as a triangle of additions.
 template <int K, class V>
 LC_INLINE void shift_sums(V (&s)[K + 1], V h) {
-  LC_UNROLL
-  for (int i = 1; i <= K; ++i)
-  LC_UNROLL
-    for (int p = K; p >= i; --p) s[p] += h * s[p - 1];
+  for_each<1, K>([&](auto i) LC_INLINED {
+    for_each<0, K - i.value>([&](auto j) LC_INLINED { s[K - j.value] += h * s[K - j.value - 1]; });
+  });
 }
 
 // Adds the sums b about mean_b to the sums a about mean_a (P. Pebay, SAND2008-6212): both move to the joint mean.
@@ -46,13 +64,13 @@ LC_INLINE void cumulants_of_sums(V a, V (&s)[K + 1], V (&k)[K + 1]) {
   shift_sums<K>(s, -left);
   k[0] = s[0];
   k[1] = a + left;
-  LC_UNROLL
-  for (int m = 2; m <= K; ++m) {
-    s[m] *= inverse;
-    k[m] = s[m];
-  LC_UNROLL
-    for (int j = 2; j <= m - 2; ++j) k[m] -= binomial(m - 1, j - 1) * k[j] * s[m - j];
-  }
+  for_each<2, K>([&](auto m) LC_INLINED {
+    s[m.value] *= inverse;
+    k[m.value] = s[m.value];
+    for_each<2, m.value - 2>([&](auto j) LC_INLINED {
+      k[m.value] -= Binomial<m.value - 1, j.value - 1>::value * k[j.value] * s[m.value - j.value];
+    });
+  });
 }
 
 template <class V>
@@ -93,12 +111,11 @@ LC_INLINE void signed_roots(V (&k)[K + 1]) {
 // 0 where it would exceed 1 / tiny, at r = 0 above all.
 template <int K, class V>
 LC_INLINE void through_roots(V (&g)[K + 1], V (&r)[K + 1], double tiny) {
-  LC_UNROLL
-  for (int m = 2; m <= K; ++m) {
-    const V power = integer_power(magnitude(r[m]), m - 1);
-    g[m] = zero_unless_above(power, tiny, g[m] / (double(m) * power));
-    r[m] *= power;
-  }
+  for_each<2, K>([&](auto m) LC_INLINED {
+    const V power = integer_power(magnitude(r[m.value]), m.value - 1);
+    g[m.value] = zero_unless_above(power, tiny, g[m.value] / (double(m.value) * power));
+    r[m.value] *= power;
+  });
 }
 
 // Coefficients c[0] .. c[K - 1] of (x - mean)^j in the gradient: with 1 / M(t) = exp(-K(t)) = sum a_j t^j / j!,
@@ -107,18 +124,19 @@ template <int K, class V>
 LC_INLINE void gradient_coefficients(const V (&g)[K + 1], const V (&k)[K + 1], double rows, V (&c)[K]) {
   V a[K];
   a[0] = 0.0 * g[1] + 1.0;
-  LC_UNROLL
-  for (int i = 1; i < K; ++i) {
-    a[i] = a[0] - a[0];
-  LC_UNROLL
-    for (int j = 2; j <= i; ++j) a[i] -= binomial(i - 1, j - 1) * k[j] * a[i - j];
-  }
-  LC_UNROLL
-  for (int j = 0; j < K; ++j) {
-    c[j] = a[0] - a[0];
-  LC_UNROLL
-    for (int m = j + 1; m <= K; ++m) c[j] += (m * binomial(m - 1, j) / rows) * g[m] * a[m - 1 - j];
-  }
+  for_each<1, K - 1>([&](auto i) LC_INLINED {
+    a[i.value] = a[0] - a[0];
+    for_each<2, i.value>([&](auto j) LC_INLINED {
+      a[i.value] -= Binomial<i.value - 1, j.value - 1>::value * k[j.value] * a[i.value - j.value];
+    });
+  });
+  for_each<0, K - 1>([&](auto j) LC_INLINED {
+    V sum = a[0] - a[0];
+    for_each<j.value + 1, K>([&](auto m) LC_INLINED {
+      sum += (m.value * Binomial<m.value - 1, j.value>::value) * g[m.value] * a[m.value - 1 - j.value];
+    });
+    c[j.value] = sum / rows;
+  });
 }
 
 }  // namespace latentcmp

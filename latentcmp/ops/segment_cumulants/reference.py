@@ -13,7 +13,7 @@ from math import comb
 import torch
 from torch import Tensor
 
-BLOCK_ELEMENTS = 1 << 16
+BLOCK_ELEMENTS = 1 << 17
 """Elements of a block: with its powers it stays in a level-2 cache."""
 
 
@@ -40,12 +40,15 @@ def segment_cumulants_reference(x: Tensor, ptr: Tensor, order: int, root: bool =
     if x.size(1) == 0 or ptr.size(0) == 1:
         return x.new_zeros(ptr.size(0) - 1, order, x.size(1), dtype=output_dtype(x.dtype))
     x = x.contiguous()  # or the order of summation, hence the last bit, would depend on the strides
-    pieces, ids = [], []
+    ids, sums = [], []
     for members, start, length in _blocks(ptr, x.size(1)):
         ids.append(members)
-        pieces.append(_block_cumulants(x, start, length, order, root))
+        sums.append(_block_sums(x, start, length, order))
     places = torch.cat(ids).argsort().to(x.device)
-    return torch.cat(pieces).index_select(0, places)
+    shift, mean = (torch.cat(part).index_select(0, places) for part in list(zip(*sums, strict=True))[:2])
+    raw = torch.cat([part[2] for part in sums], 1).index_select(1, places)
+    counts = ptr.diff()[:, None]
+    return _finish(shift, mean, raw / counts.clamp(min=1), output_dtype(x.dtype), root)
 
 
 def segment_gradient_reference(grad: Tensor, x: Tensor, ptr: Tensor, order: int, root: bool = False) -> Tensor:
@@ -119,18 +122,25 @@ def _take(x: Tensor, rows: Tensor, first: int, last: int) -> Tensor:
     return x.index_select(0, rows.flatten()).unflatten(0, (systems, size))
 
 
-def _moments(x: Tensor, start: Tensor, length: int, order: int) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    """First rows, rounded mean about them (exactly 0 for a constant), mean, central moments m_0 .. m_order.
+def _block_sums(x: Tensor, start: Tensor, length: int, order: int) -> tuple[Tensor, Tensor, Tensor]:
+    """First rows, rounded mean about them (exactly 0 for a constant), sums of powers about both [order, ...].
 
     The first row is held fixed: the mean does not depend on it, so neither do the derivatives.
     """
     wide = accumulation_dtype(x.dtype, order)
+    if length == 0:
+        nothing = x.new_zeros(start.size(0), x.size(1), dtype=wide)
+        return nothing, nothing, nothing.expand(order, -1, -1)
     shift = x[start.to(x.device)].detach().to(wide)[:, None]
-    sums = (_row_sum(rows.to(wide) - shift, length) for _, rows in _chunks(x, start, length))
-    mean = (reduce(torch.add, sums) / length).to(wide)
-    centred = (rows.to(wide) - shift - mean[:, None] for _, rows in _chunks(x, start, length))
-    raw = reduce(torch.add, (_power_sums(piece, order, length) for piece in centred)) / length
-    return shift[:, 0], mean, shift[:, 0] + mean + raw[0], _recentre(raw)
+
+    def pieces() -> Iterator[Tensor]:
+        return (rows.to(wide) - shift for _, rows in _chunks(x, start, length))
+
+    fits = start.size(0) * length * x.size(1) <= BLOCK_ELEMENTS
+    kept = list(pieces()) if fits else None  # one piece, still in cache for the second pass
+    mean = (reduce(torch.add, (_row_sum(piece, length) for piece in kept or pieces())) / length).to(wide)
+    centred = (piece - mean[:, None] for piece in kept or pieces())
+    return shift[:, 0], mean, reduce(torch.add, (_power_sums(piece, order, length) for piece in centred))
 
 
 def _row_sum(rows: Tensor, length: int) -> Tensor:
@@ -157,24 +167,23 @@ def _recentre(raw: Tensor) -> list[Tensor]:
     return moments
 
 
-def _block_cumulants(x: Tensor, start: Tensor, length: int, order: int, root: bool) -> Tensor:
-    narrow = output_dtype(x.dtype)
-    if length == 0:
-        return x.new_zeros(start.size(0), order, x.size(1), dtype=narrow)
-    _, _, mean, moments = _moments(x, start, length, order)
-    cumulants = [mean, *cumulants_from_moments(moments)[2:]]
+def _finish(shift: Tensor, mean: Tensor, raw: Tensor, dtype: torch.dtype, root: bool) -> Tensor:
+    """[n_systems, order, D] from moments about the rounded mean."""
+    cumulants = [shift + mean + raw[0], *cumulants_from_moments(_recentre(raw))[2:]]
     if root:
-        tiny = torch.finfo(narrow).tiny
+        tiny = torch.finfo(dtype).tiny
         cumulants = [signed_root(k, m, tiny) for m, k in enumerate(cumulants, start=1)]
-    return torch.stack(cumulants, 1).to(narrow)
+    return torch.stack(cumulants, 1).to(dtype)
 
 
-def _block_gradient(out: Tensor, grad: Tensor, x: Tensor, start: Tensor, length: int, order: int, root: bool) -> None:
-    shift, mean, _, moments = _moments(x, start, length, order)
-    cumulants = cumulants_from_moments(moments)
+def _block_gradient(
+    out: Tensor, grad: Tensor, x: Tensor, start: Tensor, length: int, order: int, root: bool
+) -> None:
+    shift, mean, raw = _block_sums(x, start, length, order)
+    cumulants = cumulants_from_moments(_recentre(raw / length))
     grad = grad.to(mean.dtype)
     if root:
-        grad = _through_root(grad, cumulants, torch.finfo(output_dtype(x.dtype)).tiny)
+        grad = through_root(grad, cumulants, torch.finfo(output_dtype(x.dtype)).tiny)
     coefficients = [c[:, None] for c in gradient_coefficients(grad, cumulants, length)]
     for rows, values in _chunks(x, start, length):
         centred = values.to(mean.dtype) - shift[:, None] - mean[:, None]
@@ -184,7 +193,7 @@ def _block_gradient(out: Tensor, grad: Tensor, x: Tensor, start: Tensor, length:
         out[rows.flatten()] = value.flatten(0, 1).to(out.dtype)
 
 
-def _through_root(grad: Tensor, cumulants: list[Tensor], tiny: float) -> Tensor:
+def through_root(grad: Tensor, cumulants: list[Tensor], tiny: float) -> Tensor:
     """The cotangent of k_m from that of sign(k_m) |k_m|^(1/m), with the slope ``signed_root`` documents."""
     parts = [grad[:, 0]]
     for m in range(2, grad.size(1) + 1):
@@ -194,7 +203,7 @@ def _through_root(grad: Tensor, cumulants: list[Tensor], tiny: float) -> Tensor:
     return torch.stack(parts, 1)
 
 
-def gradient_coefficients(grad: Tensor, cumulants: list[Tensor], length: int) -> list[Tensor]:
+def gradient_coefficients(grad: Tensor, cumulants: list[Tensor], length: int | Tensor) -> list[Tensor]:
     """Coefficients c_0 .. c_{order-1} of d^j in the gradient with respect to a row of centred value d."""
     order = grad.size(1)
     inverse: list[Tensor] = [torch.ones_like(cumulants[1])]

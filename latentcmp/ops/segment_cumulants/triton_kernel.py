@@ -1,0 +1,340 @@
+"""The operator in Triton: one program for each piece of a segment and block of columns.
+
+Pieces are CHUNK rows counted from a segment's own first row; nothing about ptr is known on the host, so a
+window of CHUNK rows of x finds the pieces that start in it. Partial sums merge in a fixed order.
+"""
+
+# Kernels are written in Triton's language, which has no use for annotations other than constexpr.
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+from __future__ import annotations
+
+from functools import cache
+from math import comb
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from latentcmp.ops.segment_cumulants.reference import (
+    accumulation_dtype,
+    gradient_coefficients,
+    output_dtype,
+    through_root,
+)
+
+CHUNK = 1024
+ROWS = 32
+COLUMNS = 64
+POWERS = 16  # a power of two above the highest order: rows 0 .. order of it are used
+
+
+@triton.jit
+def _segment_rows(ptr, segment, n_rows):
+    """First and last row of a segment, inside x whatever ptr holds."""
+    first = tl.minimum(tl.maximum(tl.load(ptr + segment), 0), n_rows)
+    last = tl.minimum(tl.maximum(tl.load(ptr + segment + 1), first), n_rows)
+    return first, last
+
+
+@triton.jit
+def _segment_of(ptr, row, n_segments, steps):
+    """The last segment that starts at a row or before, by bisection."""
+    low = row * 0
+    high = low + n_segments
+    for _ in range(steps):
+        middle = (low + high) // 2
+        ahead = (tl.load(ptr + tl.minimum(middle, n_segments)) <= row) & (high - low > 1)
+        low = tl.where(ahead, middle, low)
+        high = tl.where(ahead | (high - low <= 1), high, middle)
+    return low
+
+
+@triton.jit
+def _piece(ptr, window, slot, n_rows, n_segments, steps, CHUNK: tl.constexpr):
+    """Segment, its rows, and the first row of the piece of a long one that starts in a window (-1: none)."""
+    begin = window * CHUNK
+    end = tl.minimum(begin + CHUNK, n_rows)
+    segment = _segment_of(ptr, tl.where(slot == 0, begin, end - 1), n_segments, steps)
+    first, last = _segment_rows(ptr, segment, n_rows)
+    inside = (first > begin) == (slot == 1)
+    skipped = tl.where(slot == 0, (begin - first + CHUNK - 1) // CHUNK * CHUNK, 0)
+    start = first + skipped
+    there = inside & (last - first > CHUNK) & (start < last) & (start < begin + CHUNK)
+    return segment, first, last, tl.where(there, start, -1)
+
+
+@triton.jit
+def _power_sums(
+    x, stride, first, last, columns, D, POWERS: tl.constexpr, ROWS: tl.constexpr, ORDER: tl.constexpr
+):
+    """The mean, and sums of powers 0 .. ORDER about it [POWERS, columns], in float64."""
+    inside = columns < D
+    shift = tl.load(x + first * stride + columns, mask=inside, other=0.0)
+    shift = shift.to(tl.float64 if x.dtype.element_ty == tl.float64 else tl.float32)
+    total = tl.zeros(columns.shape, tl.float64)
+    spread = tl.zeros(columns.shape, tl.float32)
+    for start in range(first, last, ROWS):
+        rows = start + tl.arange(0, ROWS)
+        mask = (rows < last)[:, None] & inside[None, :]
+        value = tl.load(x + rows[:, None] * stride + columns[None, :], mask=mask, other=0.0).to(shift.dtype)
+        value = tl.where(mask, value - shift[None, :], 0.0)
+        total += tl.sum(value, 0).to(tl.float64)
+        spread = tl.maximum(spread, tl.max(tl.abs(value), 0).to(tl.float32))
+    n = (last - first).to(tl.float64)
+    mean = (total / n).to(shift.dtype)
+    unit = tl.where((spread > 1e-30) & (spread < 1e30), spread, 1.0).to(shift.dtype)
+    which = tl.arange(0, POWERS)
+    sums = tl.where(which[:, None] == 0, n, tl.zeros((POWERS, columns.shape[0]), tl.float64))
+    for start in range(first, last, ROWS):
+        rows = start + tl.arange(0, ROWS)
+        mask = (rows < last)[:, None] & inside[None, :]
+        value = tl.load(x + rows[:, None] * stride + columns[None, :], mask=mask, other=0.0).to(shift.dtype)
+        value = tl.where(mask, (value - shift[None, :] - mean[None, :]) / unit[None, :], 0.0)
+        power = value
+        scale = unit.to(tl.float64)
+        for p in tl.static_range(1, ORDER + 1):
+            part = tl.sum(power, 0).to(tl.float64) * scale
+            sums += tl.where(which[:, None] == p, part[None, :], 0.0)
+            power = power * value
+            scale = scale * unit.to(tl.float64)
+    return shift.to(tl.float64) + mean.to(tl.float64), sums
+
+
+@triton.jit
+def _shifted(sums, by, binomials, POWERS: tl.constexpr, ORDER: tl.constexpr):
+    """Sums of powers about a point ``by`` lower: the binomial theorem, row by row."""
+    which = tl.arange(0, POWERS)
+    out = tl.zeros_like(sums)
+    for j in tl.static_range(0, ORDER + 1):
+        row = tl.sum(tl.where(which[:, None] == j, sums, 0.0), 0)
+        power = row
+        for p in tl.static_range(j, ORDER + 1):
+            factor = tl.load(binomials + p * POWERS + j)
+            out += tl.where(which[:, None] == p, factor * power[None, :], 0.0)
+            power = power * by
+    return out
+
+
+@triton.jit
+def _row(table, p, POWERS: tl.constexpr):
+    return tl.sum(tl.where(tl.arange(0, POWERS)[:, None] == p, table, 0.0), 0)
+
+
+@triton.jit
+def _signed_root(k, m: tl.constexpr):
+    size = tl.abs(k)
+    safe = tl.where(size > 0, size, 1.0)
+    root = tl.exp2(tl.log2(safe) / m)
+    root = root - (root - safe / _power(root, m - 1)) / m  # one Newton step past the exponential's last bits
+    return tl.where(size > 0, tl.where(k < 0, -root, root), k)
+
+
+@triton.jit
+def _power(v, n: tl.constexpr):
+    out = v * 0 + 1.0
+    for _ in tl.static_range(n):
+        out = out * v
+    return out
+
+
+@triton.jit
+def _write(
+    out, residual, segment, columns, D, mean, sums, binomials, order,
+    POWERS: tl.constexpr, ORDER: tl.constexpr, ROOT: tl.constexpr,
+):  # fmt: skip
+    """Cumulants from sums: k_m = m_m - sum_j C(m - 1, j - 1) k_j m_{m-j}."""
+    inside = columns < D
+    n = tl.maximum(_row(sums, 0, POWERS), 1.0)
+    left = _row(sums, 1, POWERS) / n
+    moments = _shifted(sums, -left, binomials, POWERS, ORDER) / n[None, :]
+    k = moments
+    for m in tl.static_range(4, ORDER + 1):
+        for j in tl.static_range(2, m - 1):
+            factor = tl.load(binomials + (m - 1) * POWERS + j - 1)
+            part = factor * _row(k, j, POWERS) * _row(moments, m - j, POWERS)
+            k -= tl.where(tl.arange(0, POWERS)[:, None] == m, part[None, :], 0.0)
+    kind = out.dtype.element_ty
+    rounded = (mean + left).to(kind)
+    base = out + segment * order * D + columns
+    tl.store(base, rounded, mask=inside)
+    tl.store(residual + segment * D + columns, (mean + left - rounded.to(tl.float64)).to(kind), mask=inside)
+    for m in tl.static_range(2, ORDER + 1):
+        value = _row(k, m, POWERS)
+        if ROOT:
+            value = _signed_root(value, m)
+        tl.store(base + (m - 1) * D, value.to(kind), mask=inside)
+
+
+@triton.jit
+def _segments_kernel(
+    x, ptr, out, residual, binomials, stride, D, n_rows, order,
+    POWERS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHUNK: tl.constexpr,
+    ORDER: tl.constexpr, ROOT: tl.constexpr,
+):  # fmt: skip
+    """Segments of up to CHUNK rows, empty ones too (their sums are 0)."""
+    segment = tl.program_id(0).to(tl.int64)
+    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    first, last = _segment_rows(ptr, segment, n_rows)
+    if last - first <= CHUNK:
+        if last > first:
+            mean, sums = _power_sums(x, stride, first, last, columns, D, POWERS, ROWS, ORDER)
+            _write(out, residual, segment, columns, D, mean, sums, binomials, order, POWERS, ORDER, ROOT)
+        else:
+            nothing = tl.zeros((COLUMNS,), out.dtype.element_ty)
+            tl.store(residual + segment * D + columns, nothing, mask=columns < D)
+            for m in tl.static_range(ORDER):
+                tl.store(out + (segment * order + m) * D + columns, nothing, mask=columns < D)
+
+
+@triton.jit
+def _chunks_kernel(
+    x, ptr, partials, stride, D, n_rows, n_segments, steps,
+    POWERS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHUNK: tl.constexpr, ORDER: tl.constexpr,
+):  # fmt: skip
+    """Partial sums [2 * windows, ORDER + 2, D], a mean and powers 0 .. ORDER, of pieces of long segments."""
+    window, slot = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    columns = tl.program_id(2) * COLUMNS + tl.arange(0, COLUMNS)
+    _, _, last, start = _piece(ptr, window, slot, n_rows, n_segments, steps, CHUNK)
+    if start >= 0:
+        last = tl.minimum(start + CHUNK, last)
+        mean, sums = _power_sums(x, stride, start, last, columns, D, POWERS, ROWS, ORDER)
+        base = partials + (2 * window + slot) * (ORDER + 2) * D + columns
+        tl.store(base, mean, mask=columns < D)
+        which = tl.arange(0, POWERS)[:, None]
+        mask = (which <= ORDER) & (columns < D)[None, :]
+        tl.store(base[None, :] + (which + 1) * D, sums, mask=mask)
+
+
+@triton.jit
+def _merge_kernel(
+    ptr, partials, out, residual, binomials, D, n_rows, n_segments, steps, order,
+    POWERS: tl.constexpr, COLUMNS: tl.constexpr, CHUNK: tl.constexpr, ORDER: tl.constexpr, ROOT: tl.constexpr,
+):  # fmt: skip
+    """The long segment that begins in a window: its pieces about their joint mean, in row order."""
+    window, slot = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    columns = tl.program_id(2) * COLUMNS + tl.arange(0, COLUMNS)
+    segment, first, last, start = _piece(ptr, window, slot, n_rows, n_segments, steps, CHUNK)
+    if (start >= 0) & (start == first):
+        inside = columns < D
+        which = tl.arange(0, POWERS)[:, None]
+        origin = tl.load(partials + (2 * window + slot) * (ORDER + 2) * D + columns, mask=inside, other=0.0)
+        mean = tl.zeros((COLUMNS,), tl.float64)
+        for begin in range(first, last, CHUNK):
+            place = 2 * (begin // CHUNK) + tl.where(first > begin // CHUNK * CHUNK, 1, 0)
+            base = partials + place * (ORDER + 2) * D + columns
+            rows = tl.load(base + D, mask=inside, other=0.0)
+            left = tl.load(base + 2 * D, mask=inside, other=0.0)
+            mean += (tl.load(base, mask=inside, other=0.0) - origin) * rows + left
+        mean = origin + mean / (last - first).to(tl.float64)
+        total = tl.zeros((POWERS, COLUMNS), tl.float64)
+        for begin in range(first, last, CHUNK):
+            place = 2 * (begin // CHUNK) + tl.where(first > begin // CHUNK * CHUNK, 1, 0)
+            base = partials + place * (ORDER + 2) * D + columns
+            mask = (which <= ORDER) & inside[None, :]
+            sums = tl.load(base[None, :] + (which + 1) * D, mask=mask, other=0.0)
+            total += _shifted(sums, tl.load(base, mask=inside, other=0.0) - mean, binomials, POWERS, ORDER)
+        _write(out, residual, segment, columns, D, mean, total, binomials, order, POWERS, ORDER, ROOT)
+
+
+@triton.jit
+def _gradient_rows(
+    x, centre, left, coefficients, dx, segment, first, last, columns, stride, D,
+    ROWS: tl.constexpr, ORDER: tl.constexpr,
+):  # fmt: skip
+    inside = columns < D
+    middle = tl.load(centre + segment * ORDER * D + columns, mask=inside, other=0.0)
+    rest = tl.load(left + segment * D + columns, mask=inside, other=0.0)
+    base = coefficients + segment * ORDER * D + columns
+    for start in range(first, last, ROWS):
+        rows = start + tl.arange(0, ROWS)
+        mask = (rows < last)[:, None] & inside[None, :]
+        value = tl.load(x + rows[:, None] * stride + columns[None, :], mask=mask, other=0.0)
+        d = value.to(middle.dtype) - middle[None, :] - rest[None, :]
+        d = d.to(coefficients.dtype.element_ty)
+        slope = tl.zeros_like(d)
+        for j in tl.static_range(ORDER):
+            slope = slope * d + tl.load(base + (ORDER - 1 - j) * D, mask=inside, other=0.0)[None, :]
+        place = dx + rows[:, None] * D + columns[None, :]
+        tl.store(place, slope.to(dx.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _gradient_kernel(
+    x, ptr, centre, left, coefficients, dx, stride, D, n_rows, n_segments, steps,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHUNK: tl.constexpr, ORDER: tl.constexpr, LONG: tl.constexpr,
+):  # fmt: skip
+    """LONG: pieces of long segments, one for each window and slot; else one short segment a program."""
+    columns = tl.program_id(2) * COLUMNS + tl.arange(0, COLUMNS)
+    if LONG:
+        window, slot = tl.program_id(0).to(tl.int64), tl.program_id(1)
+        segment, _, end, first = _piece(ptr, window, slot, n_rows, n_segments, steps, CHUNK)
+        last = tl.where(first >= 0, tl.minimum(first + CHUNK, end), first)
+    else:
+        segment = tl.program_id(0).to(tl.int64)
+        first, last = _segment_rows(ptr, segment, n_rows)
+        last = tl.where(last - first > CHUNK, first, last)
+    _gradient_rows(x, centre, left, coefficients, dx, segment, first, last, columns, stride, D, ROWS, ORDER)
+
+
+def cumulants_triton(x: Tensor, ptr: Tensor, order: int, root: bool, residual: bool) -> tuple[Tensor, Tensor]:
+    """Cumulants [n_systems, order, D] and, where asked for, what rounding left of the mean [n_systems, D]."""
+    x, ptr = x.contiguous(), ptr.contiguous()
+    n_systems, columns, wide = ptr.size(0) - 1, x.size(1), output_dtype(x.dtype)
+    out = x.new_empty((n_systems, order, columns), dtype=wide)
+    left = x.new_empty((n_systems, columns), dtype=wide)
+    kept = left if residual else left[:0]
+    if n_systems == 0 or columns == 0:
+        return out, kept.clone()
+    table = [comb(p, j) for p in range(POWERS) for j in range(POWERS)]
+    binomials = _binomials(tuple(table), x.device)
+    blocks = triton.cdiv(columns, COLUMNS)
+    sizes = {"POWERS": POWERS, "COLUMNS": COLUMNS, "CHUNK": CHUNK, "ORDER": order}
+    _segments_kernel[(n_systems, blocks)](
+        x, ptr, out, left, binomials, x.stride(0), columns, x.size(0), order, ROWS=ROWS, ROOT=root, **sizes
+    )
+    windows = triton.cdiv(x.size(0), CHUNK)
+    if windows > 1:
+        partials = x.new_empty((2 * windows, order + 2, columns), dtype=torch.float64)
+        where = (columns, x.size(0), n_systems, n_systems.bit_length())
+        _chunks_kernel[(windows, 2, blocks)](x, ptr, partials, x.stride(0), *where, ROWS=ROWS, **sizes)
+        _merge_kernel[(windows, 2, blocks)](
+            ptr, partials, out, left, binomials, *where, order, ROOT=root, **sizes
+        )
+    return out, kept if residual else kept.clone()
+
+
+def gradient_triton(
+    grad: Tensor, x: Tensor, ptr: Tensor, out: Tensor, residual: Tensor, root: bool
+) -> Tensor:
+    """The cotangent [n_atoms, D] of x, in its dtype, from that of ``out``."""
+    x, ptr, out = x.contiguous(), ptr.contiguous(), out.contiguous()
+    dx = torch.empty_like(x)
+    n_systems, order, columns = out.shape
+    if dx.numel() == 0 or n_systems == 0:
+        return dx
+    coefficients = _coefficients(grad, out, ptr.diff()[:, None].clamp(min=1).double(), x.dtype, root)
+    where = (x.stride(0), columns, x.size(0), n_systems, n_systems.bit_length())
+    sizes = {"ROWS": ROWS, "COLUMNS": COLUMNS, "CHUNK": CHUNK, "ORDER": order}
+    blocks, windows = triton.cdiv(columns, COLUMNS), triton.cdiv(x.size(0), CHUNK)
+    given = (x, ptr, out, residual.contiguous(), coefficients, dx, *where)
+    _gradient_kernel[(n_systems, 1, blocks)](*given, LONG=False, **sizes)
+    if windows > 1:
+        _gradient_kernel[(windows, 2, blocks)](*given, LONG=True, **sizes)
+    return dx
+
+
+def _coefficients(grad: Tensor, out: Tensor, counts: Tensor, dtype: torch.dtype, root: bool) -> Tensor:
+    """[n_systems, order, D] coefficients of powers of the centred value."""
+    cumulants = [torch.zeros_like(out[:, 0], dtype=torch.float64)] * 2 + list(out.double()[:, 1:].unbind(1))
+    grad = grad.double()
+    if root:
+        cumulants = [k if m < 2 else k.sign() * k.abs() ** m for m, k in enumerate(cumulants)]
+        grad = through_root(grad, cumulants, torch.finfo(out.dtype).tiny)
+    found = gradient_coefficients(grad, cumulants, counts)
+    return torch.stack(found, 1).to(accumulation_dtype(dtype, out.size(1)))
+
+
+@cache
+def _binomials(table: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(table, dtype=torch.float64, device=device)
