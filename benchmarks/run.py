@@ -98,9 +98,7 @@ def run_problem(problem: Problem, options: argparse.Namespace) -> list[dict]:
 
 def main(arguments: list[str] | None = None) -> Path:
     """Run, print the table and write benchmarks/results/<operator>-<host's processor>-<time>.json."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("operator", choices=["pooling"])
     parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["ragged"])
@@ -137,11 +135,7 @@ def print_table(rows: list[dict]) -> None:
 
 
 def write(rows: list[dict], options: argparse.Namespace) -> Path:
-    device = (
-        torch.cuda.get_device_name()
-        if options.device == "cuda"
-        else platform.processor() or platform.machine()
-    )
+    device = torch.cuda.get_device_name() if options.device == "cuda" else platform.processor() or platform.machine()
     now = datetime.now(timezone.utc)
     settings = {
         "operator": options.operator,

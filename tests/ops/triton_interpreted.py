@@ -20,9 +20,7 @@ def forward(dtype: torch.dtype, order: int) -> None:
 
 def gradient(order: int, root: bool) -> None:
     x, ptr = make_case(RAGGED, 21)
-    grad = torch.randn(
-        len(RAGGED), order, 21, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
-    )
+    grad = torch.randn(len(RAGGED), order, 21, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     grad[torch.tensor(RAGGED) == 2, 2:] = 0  # two rows have odd cumulants of 0 but for rounding
     leaf = x.clone().requires_grad_()
     out = segment_cumulants(leaf, ptr, order, root=root, backend="triton")

@@ -176,9 +176,7 @@ def _finish(shift: Tensor, mean: Tensor, raw: Tensor, dtype: torch.dtype, root: 
     return torch.stack(cumulants, 1).to(dtype)
 
 
-def _block_gradient(
-    out: Tensor, grad: Tensor, x: Tensor, start: Tensor, length: int, order: int, root: bool
-) -> None:
+def _block_gradient(out: Tensor, grad: Tensor, x: Tensor, start: Tensor, length: int, order: int, root: bool) -> None:
     shift, mean, raw = _block_sums(x, start, length, order)
     cumulants = cumulants_from_moments(_recentre(raw / length))
     grad = grad.to(mean.dtype)

@@ -65,9 +65,7 @@ def _piece(ptr, window, slot, n_rows, n_segments, steps, CHUNK: tl.constexpr):
 
 
 @triton.jit
-def _power_sums(
-    x, stride, first, last, columns, D, POWERS: tl.constexpr, ROWS: tl.constexpr, ORDER: tl.constexpr
-):
+def _power_sums(x, stride, first, last, columns, D, POWERS: tl.constexpr, ROWS: tl.constexpr, ORDER: tl.constexpr):
     """The mean, and sums of powers 0 .. ORDER about it [POWERS, columns], in float64."""
     inside = columns < D
     shift = tl.load(x + first * stride + columns, mask=inside, other=0.0)
@@ -298,15 +296,11 @@ def cumulants_triton(x: Tensor, ptr: Tensor, order: int, root: bool, residual: b
         partials = x.new_empty((2 * windows, order + 2, columns), dtype=torch.float64)
         where = (columns, x.size(0), n_systems, n_systems.bit_length())
         _chunks_kernel[(windows, 2, blocks)](x, ptr, partials, x.stride(0), *where, ROWS=ROWS, **sizes)
-        _merge_kernel[(windows, 2, blocks)](
-            ptr, partials, out, left, binomials, *where, order, ROOT=root, **sizes
-        )
+        _merge_kernel[(windows, 2, blocks)](ptr, partials, out, left, binomials, *where, order, ROOT=root, **sizes)
     return out, kept if residual else kept.clone()
 
 
-def gradient_triton(
-    grad: Tensor, x: Tensor, ptr: Tensor, out: Tensor, residual: Tensor, root: bool
-) -> Tensor:
+def gradient_triton(grad: Tensor, x: Tensor, ptr: Tensor, out: Tensor, residual: Tensor, root: bool) -> Tensor:
     """The cotangent [n_atoms, D] of x, in its dtype, from that of ``out``."""
     x, ptr, out = x.contiguous(), ptr.contiguous(), out.contiguous()
     dx = torch.empty_like(x)
