@@ -1,6 +1,6 @@
 """Measure an operator beside its peers and the memory floor, interleaved in one run; a table and a JSON file.
 
-    python -m benchmarks.run pooling --threads 2 --shapes 64 256 1024 --kinds ragged --backward
+    latentcmp bench pooling --threads 2 --shapes 64 256 1024 --kinds ragged --backward
 
 With one thread the clock is the process's CPU time, which other load does not disturb; else it is wall time.
 """
@@ -18,10 +18,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.registry import KINDS, SHAPES, Peer, Problem, make_problem, pooling_peers
+from .registry import KINDS, SHAPES, Peer, Problem, make_problem, pooling_peers
 from latentcmp.ops.segment_cumulants.reference import segment_cumulants_reference
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path("benchmarks/results")
 MALLOC = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "THP_MEM_ALLOC_ENABLE")
 
 
@@ -98,7 +98,9 @@ def run_problem(problem: Problem, options: argparse.Namespace) -> list[dict]:
 
 def main(arguments: list[str] | None = None) -> Path:
     """Run, print the table and write benchmarks/results/<operator>-<host's processor>-<time>.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="latentcmp bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("operator", choices=["pooling"])
     parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["ragged"])

@@ -146,6 +146,17 @@ def doctor() -> None:
     show_doctor(out)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
+def bench(context: typer.Context) -> None:
+    """Measure an operator beside its peers and the memory floor: `latentcmp bench pooling --help`."""
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    # In a wheel the benchmarks lie inside the package, in a checkout beside it.
+    home = "latentcmp.benchmarks" if find_spec("latentcmp.benchmarks") else "benchmarks"
+    import_module(f"{home}.run").main(context.args)
+
+
 class _Rate(ProgressColumn):
     """Items a second, with their unit."""
 
