@@ -18,8 +18,9 @@ from pathlib import Path
 
 import torch
 
-from .registry import KINDS, SHAPES, Peer, Problem, make_problem, pooling_peers
 from latentcmp.ops.segment_cumulants.reference import segment_cumulants_reference
+
+from .registry import KINDS, SHAPES, Peer, Problem, make_problem, pooling_peers
 
 RESULTS = Path("benchmarks/results")
 MALLOC = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "THP_MEM_ALLOC_ENABLE")
