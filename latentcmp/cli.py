@@ -1,5 +1,6 @@
 """The command line: `latentcmp compare`, `latentcmp models`, `latentcmp doctor`."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-out, err = Console(), Console(stderr=True)
+out = Console(markup=False, emoji=False, highlight=False)
+err = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 
 @app.callback()
@@ -59,7 +61,9 @@ def compare(
         str | None,
         typer.Option(help="chorna2025: the paper's split (1000 test rows, by atom, stratified by subset) and order 8."),
     ] = None,
-    test_fraction: Annotated[float, typer.Option(help="Share of the parent groups that is tested.")] = 0.2,
+    test_fraction: Annotated[
+        float | None, typer.Option(help="Share of the parent groups that is tested. Default: 0.2.", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Key of the split.")] = 0,
     solver: Annotated[str, typer.Option(help="cutoff (truncated SVD, as in the paper) or ridge.")] = "cutoff",
     n_local_points: Annotated[
@@ -111,11 +115,11 @@ def compare(
     try:
         with _progress() as progress:
             comparison = run(config, structures or None, progress)
-        show_comparison(out, comparison)
         written = comparison.save(output)
     except KeyboardInterrupt:
         err.print(f"Interrupted; what {output} held before is as it was.")
         raise typer.Exit(130) from None
+    show_comparison(out, comparison)
     out.print(f"Wrote {', '.join(path.name for path in written)} to {output}")
 
 
@@ -135,7 +139,7 @@ def models(
         if not show_self_test(out, chosen):
             raise typer.Exit(1)
         return
-    show_models(out, [spec.card for spec in chosen])
+    show_models(out, chosen)
 
 
 @app.command()
@@ -168,7 +172,13 @@ class _Rate(ProgressColumn):
 @contextmanager
 def _progress() -> Iterator[Any]:
     """A bar a label on standard error, made as labels arrive."""
-    columns = (TextColumn("{task.description:<26}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description:<26}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
     tasks: dict[str, Any] = {}
     bars = Progress(*columns, console=err)
 
@@ -190,15 +200,11 @@ def main() -> None:
     try:
         app()
     except LatentcmpError as error:
-        err.print(f"[bold red]Error:[/] {escape_markup(str(error))}", soft_wrap=True)
+        err.print(Text.assemble(("Error:", "bold red"), f" {error}"), soft_wrap=True)
         sys.exit(2)
-
-
-def escape_markup(text: str) -> str:
-    """Text with rich's square brackets taken literally."""
-    from rich.markup import escape
-
-    return escape(text)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: nothing more to say
+        sys.exit(0)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,9 @@ class ErrorMatrix:
     def __getitem__(self, pair: tuple[str, str]) -> float:
         """`matrix["a", "b"]` is the error of a rebuilding b."""
         source, target = pair
+        unknown = [name for name in pair if name not in self.names]
+        if unknown:
+            raise KeyError(f"{unknown[0]!r} is not in this matrix; it has {', '.join(self.names)}")
         return float(self.values[self.names.index(source), self.names.index(target)])
 
     def to_pandas(self) -> "pd.DataFrame":

@@ -9,7 +9,14 @@ from latentcmp._timing import Timing
 from latentcmp.comparison import Comparison, ErrorMatrix, Level
 from latentcmp.config import CompareConfig
 from latentcmp.errors import InputError
-from latentcmp.features import Features, Progress, choose_device, extract_layers, structures_manifest
+from latentcmp.features import (
+    Features,
+    Progress,
+    choose_device,
+    existing_point,
+    extract_layers,
+    structures_manifest,
+)
 from latentcmp.matrices import Job, RowSplit, versions
 from latentcmp.models.card import Adapter
 from latentcmp.models.registry import ModelSpec, check_available, identity, load, parse_all
@@ -19,6 +26,7 @@ from latentcmp.reconstruction.solvers import checked_alphas
 from latentcmp.systems.read import Structures, read_systems
 from latentcmp.systems.screen import Screening, screen
 from latentcmp.systems.split import Split, split_as_paper, split_by_group
+from latentcmp.systems.system import in_canonical_order
 
 
 def compare(
@@ -54,8 +62,10 @@ def run(config: CompareConfig, structures: Structures | None = None, progress: P
         systems = read_systems(structures)
     with timing.part("imports and loading"):
         adapters = {spec.source: load(spec, device, config.trust) for spec in specs}
+    _check_layers(specs, adapters)
     with timing.part("structures"):
-        screening = screen(systems, [adapter.card for adapter in adapters.values()], config.on_unsupported)
+        cards = [adapter.card for adapter in adapters.values()]
+        screening = screen(in_canonical_order(systems), cards, config.on_unsupported)
         split = _split(config, screening)
     features = _extract(config, specs, adapters, screening, progress, timing)
     ids = [system.id for system in screening.systems]
@@ -73,12 +83,22 @@ def run(config: CompareConfig, structures: Structures | None = None, progress: P
     return Comparison(tuple(values), atoms, structures_level, orders, manifest, timing.total())
 
 
+def _check_layers(specs: Sequence[ModelSpec], adapters: dict[tuple[str, str], Adapter]) -> None:
+    """Raise InputError for a layer that does not exist, or that goes under two names."""
+    seen: dict[tuple[tuple[str, str], str], str] = {}
+    for spec in specs:
+        point = existing_point(adapters[spec.source], spec.layer)
+        twin = seen.setdefault((spec.source, point.path), spec.label)
+        if twin is not spec.label:
+            raise InputError(f"{spec.label!r} and {twin!r} are the same layer, module {point.path!r}; give it once")
+
+
 def _split(config: CompareConfig, screening: Screening) -> Split:
     """The split, and what the errors need of it, asked before the models run."""
     if config.preset == "chorna2025":
         split = split_as_paper(screening.systems, config.seed)
     else:
-        split = split_by_group(screening.systems, config.test_fraction, config.seed)
+        split = split_by_group(screening.systems, config.tested, config.seed)
     for name, test in (("structures", split.systems), ("atoms", split.atoms)):
         n_test, n_train = int(test.sum()), int((~test).sum())
         if n_train < 2 or n_test < 1:

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from latentcmp.errors import InputError
 from latentcmp.hooks.layout import Reduce
@@ -23,7 +23,7 @@ class CompareConfig(BaseModel):
     reduce: Reduce = "invariant"
     order: int | None = Field(None, ge=1, le=8)
     preset: Preset | None = None
-    test_fraction: float = Field(0.2, gt=0, lt=1)
+    test_fraction: float | None = Field(None, gt=0, lt=1)
     seed: int = Field(0, ge=0)
     solver: Solver = "cutoff"
     n_local_points: int | None = Field(None, ge=2)
@@ -37,6 +37,17 @@ class CompareConfig(BaseModel):
         """The highest cumulant: as given, else 8 in the paper's preset and 4 otherwise."""
         return self.order or (8 if self.preset else 4)
 
+    @model_validator(mode="after")
+    def _preset_fixes_the_split(self) -> "CompareConfig":
+        if self.preset and self.test_fraction is not None:
+            raise ValueError(f"preset {self.preset} tests 1000 rows; leave test_fraction out")
+        return self
+
+    @property
+    def tested(self) -> float:
+        """The share of the groups that is tested: as given, else 0.2."""
+        return self.test_fraction or 0.2
+
     @classmethod
     def of(cls, **options: Any) -> "CompareConfig":
         """A configuration from options. Raises InputError naming each option that is wrong."""
@@ -48,6 +59,8 @@ class CompareConfig(BaseModel):
 
 def _sentence(detail: Any) -> str:
     option = ".".join(map(str, detail["loc"]))
+    if not option:
+        return str(detail["msg"])
     if detail["type"] == "extra_forbidden":
         return f"there is no option {option!r}; options are {', '.join(CompareConfig.model_fields)}"
     return f"{option}: {detail['msg'][0].lower()}{detail['msg'][1:]}, got {detail['input']!r}"

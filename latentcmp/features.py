@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentcmp._threads import one_torch_thread
+from latentcmp._settings import one_torch_thread, single_precision
 from latentcmp._timing import Timing
 from latentcmp.errors import HookError, InputError, LatentcmpError
 from latentcmp.hooks.layout import Reduce
@@ -24,7 +24,7 @@ Progress = Callable[[str, int, int], None]
 BATCH_ATOMS = {"cpu": 64, "cuda": 4096}
 
 
-@dataclass
+@dataclass(eq=False)
 class Features:
     """Atom features of one model at one layer.
 
@@ -89,12 +89,19 @@ def extract_layers(
 ) -> dict[str, Features]:
     """Features of several layers from the same forwards. All `systems` must be ones that the model takes."""
     timing = timing or Timing()
-    points = {layer: _existing(adapter, layer) for layer in layers}
+    if batch_atoms is not None and batch_atoms < 1:
+        raise InputError(f"batch_atoms must be at least 1, got {batch_atoms}")
+    points = {layer: existing_point(adapter, layer) for layer in layers}
     total, done = sum(map(len, systems)), 0
     rows = _Rows(adapter, set(points.values()), total)
     threads = one_torch_thread() if adapter.device.type == "cpu" else nullcontext()
-    with torch.no_grad(), threads, tap(adapter.module, rows.points.values(), rows.put, reduce) as taps:
-        for forwards, batch in enumerate(batches(systems, batch_atoms or BATCH_ATOMS.get(adapter.device.type, 64)), 1):
+    with (
+        torch.no_grad(),
+        threads,
+        single_precision(),
+        tap(adapter.module, rows.points.values(), rows.put, reduce) as taps,
+    ):
+        for forwards, batch in enumerate(batches(systems, batch_atoms or BATCH_ATOMS[adapter.device.type]), 1):
             rows.expect(done, sum(map(len, batch)))
             run_batch(adapter, batch, timing)
             taps.check(forwards)
@@ -172,6 +179,8 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:
         raise InputError(f"unknown device {device!r}; give cpu, cuda or cuda:N") from error
+    if chosen.type not in BATCH_ATOMS:
+        raise InputError(f"device {str(device)!r} is not supported; give cpu, cuda or cuda:N")
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device {str(device)!r} was asked for, but torch sees no CUDA device here; use cpu")
     return chosen
@@ -189,7 +198,8 @@ def structures_manifest(screening: Screening) -> dict[str, Any]:
     }
 
 
-def _existing(adapter: Adapter, layer: str) -> HookPoint:
+def existing_point(adapter: Adapter, layer: str) -> HookPoint:
+    """The hook point of a layer. Raises InputError with the list of layers where there is none."""
     point = adapter.point(layer)
     try:
         find_module(adapter.module, point.path)
@@ -226,6 +236,6 @@ def _check_finite(adapter: Adapter, values: Tensor, ptr: Tensor, systems: Sequen
     row = int((~finite).nonzero()[0, 0])
     system = int(torch.searchsorted(ptr, row, right=True)) - 1
     raise InputError(
-        f"{adapter.card.name} gives a NaN or an infinity for atom {row - int(ptr[system])} of structure "
-        f"{systems[system].id!r}; leave that structure out"
+        f"{adapter.card.name} gives a NaN or an infinity for {int((~finite).sum())} of {len(values)} atoms, first atom "
+        f"{row - int(ptr[system])} of structure {systems[system].id!r}; leave such structures out, or mend the model"
     )

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from latentcmp import __version__
-from latentcmp._threads import map_over_cores
+from latentcmp._settings import map_over_cores
 from latentcmp.comparison import Comparison, ErrorMatrix, Level
 from latentcmp.errors import InputError
 from latentcmp.metrics import as_matrix, checked_split
@@ -43,7 +43,7 @@ def compare_features(
     if not features:
         raise InputError("no features were given; give a mapping of names to matrices [n, D]")
     check_measures(measures)
-    matrices = {name: as_matrix(name, values) for name, values in features.items()}
+    matrices = {str(name): as_matrix(str(name), values) for name, values in features.items()}
     n = len(next(iter(matrices.values())))
     labels = [str(row) for row in range(n)] if groups is None else _labels(groups)
     if groups is not None:
@@ -117,4 +117,4 @@ def versions() -> dict[str, str]:
 
 
 def _labels(groups: Sequence[Any]) -> list[str]:
-    return [str(label) for label in (groups.tolist() if hasattr(groups, "tolist") else groups)]
+    return [str(label.item() if hasattr(label, "item") else label) for label in groups]

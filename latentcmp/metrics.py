@@ -141,15 +141,29 @@ def _pointwise(
 
 def as_matrix(name: str, values: Any) -> Tensor:
     """A finite 2-D tensor in float64 on the device of `values`. Raises InputError otherwise."""
-    matrix = values.detach() if isinstance(values, Tensor) else torch.from_numpy(np.array(values, dtype=np.float64))
+    matrix = values.detach() if isinstance(values, Tensor) else _from_array(name, values)
     if matrix.ndim != 2:
         raise InputError(f"{name} must be a matrix [rows, features], got shape {tuple(matrix.shape)}")
+    if not matrix.shape[1]:
+        raise InputError(f"{name} has no columns")
     if matrix.is_complex():
         raise InputError(f"{name} is complex; give real features")
     if not bool(torch.isfinite(matrix).all()):
         row = int((~torch.isfinite(matrix)).any(1).nonzero()[0, 0])
         raise InputError(f"{name} holds a NaN or an infinity, first in row {row}; remove or mend that row")
     return matrix.to(torch.float64)
+
+
+def _from_array(name: str, values: Any) -> Tensor:
+    try:
+        array = np.asarray(values)
+        if np.iscomplexobj(array):
+            raise InputError(f"{name} is complex; give real features")
+        return torch.from_numpy(np.array(array, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{name} must be a matrix of numbers [rows, features]: {error}") from error
 
 
 def checked_split(

@@ -90,6 +90,8 @@ def test_a_wrong_layer_is_explained(all_models: None, structures: list[Atoms], l
 def test_a_device_that_is_absent_is_an_error() -> None:
     with pytest.raises(InputError, match="unknown device 'gpu'"):
         extract("diep", device="gpu")
+    with pytest.raises(InputError, match="'meta' is not supported"):
+        extract("diep", device="meta")
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="sees no CUDA device"):
             extract("diep", device="cuda")
@@ -104,7 +106,9 @@ def test_non_finite_features_name_the_model_the_structure_and_the_atom(
         return output.index_fill(0, torch.tensor([9]), torch.nan)
 
     adapter.module.mlp.layers[5].register_forward_hook(poison)  # type: ignore[union-attr,index]
-    with pytest.raises(InputError, match=r"chgnet-0\.3\.0 gives a NaN.* for atom 1 of structure 'structure:1'"):
+    with pytest.raises(
+        InputError, match=r"chgnet-0\.3\.0 gives a NaN.* for 1 of 16 atoms, first atom 1 of structure 'structure:1'"
+    ):
         extract(adapter, structures[:2])
 
 
@@ -119,6 +123,17 @@ def test_a_failure_inside_a_model_names_the_structure(all_models: None, structur
     ethanol = molecule("CH3CH2OH")
     with pytest.raises(InputError, match="diep failed on structure 'structure:1': ZeroDivisionError: inside"):
         extract(adapter, [structures[0], ethanol])
+
+
+def test_a_default_dtype_of_float64_changes_nothing(all_models: None, structures: list[Atoms]) -> None:
+    expected = {name: extract(name, structures[:3]).values for name in ("chgnet-0.3.0", "sevennet-0", "diep")}
+    torch.set_default_dtype(torch.float64)
+    try:
+        for name, values in expected.items():
+            assert torch.equal(extract(name, structures[:3]).values, values)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_batches_keep_order_and_stay_within_their_size(structures: list[Atoms]) -> None:

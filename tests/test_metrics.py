@@ -173,6 +173,10 @@ BAD = {
     "rows differ": (lambda X, Y: (X[:-1], Y), {}, "same rows"),
     "not a matrix": (lambda X, Y: (X[:, 0], Y), {}, "must be a matrix"),
     "nan": (lambda X, Y: (np.where(np.arange(len(X))[:, None] == 17, np.nan, X), Y), {}, "row 17"),
+    "complex": (lambda X, Y: (X + 1j, Y), {}, "complex"),
+    "words": (lambda X, Y: (X.astype(str), [["a"]] * len(X)), {}, "Y must be a matrix of numbers"),
+    "no columns": (lambda X, Y: (X[:, :0], Y), {}, "X has no columns"),
+    "words as alphas": (lambda X, Y: (X, Y), {"alphas": ["x"]}, r"\[0, 1\)"),
     "constant": (lambda X, Y: (X, np.full_like(Y, 0.1)), {}, "Y is constant"),
     "empty test": (lambda X, Y: (X, Y), {"test_idx": []}, "1 test row"),
     "one training row": (lambda X, Y: (X, Y), {"train_idx": [4]}, "2 training rows"),
@@ -190,7 +194,7 @@ def test_bad_input_is_named(case: str) -> None:
         metrics.global_reconstruction_error(*change(*pair("gaussian")), **options)
 
 
-@pytest.mark.parametrize("n_local_points", [0, 1, 121])
+@pytest.mark.parametrize("n_local_points", [0, 1, 121, 2.5, "x"])
 def test_local_points_must_fit_the_training_rows(n_local_points: int) -> None:
     with pytest.raises(InputError, match="between 2 and the number of training rows, 120"):
         metrics.local_reconstruction_error(*pair("gaussian"), n_local_points)

@@ -49,7 +49,8 @@ def load_weights(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise InputError(f"{path} cannot be loaded as a checkpoint of plain tensors: {type(error).__name__}") from error
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+        raise InputError(f"{path} cannot be loaded as a checkpoint of plain tensors: {reason}") from error
 
 
 def require_trust(card: ModelCard, path: Path, trust: bool, reason: str) -> None:

@@ -2,9 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +99,13 @@ class CHGNetAdapter(Adapter):
 def load(card: ModelCard, path: Path, device: torch.device, trust: bool) -> CHGNetAdapter:
     """Load a checkpoint of CHGNet's own form {"model": {"model_args", "state_dict"}}, without pickle."""
     from chgnet.model import CHGNet
+    from chgnet.model import model as chgnet_module
 
     content = load_weights(path)
-    if not isinstance(content, dict) or "state_dict" not in content.get("model", {}):
+    if not isinstance(content, dict) or not {"model_args", "state_dict"} <= set(content.get("model", {})):
         raise InputError(f"{path} is no CHGNet checkpoint: expected a dict with model.model_args and model.state_dict")
     older = any(key.endswith("mlp_out.layers.1.bias") for key in content["model"]["state_dict"])
-    with redirect_stdout(StringIO()):  # CHGNet announces itself on standard output
-        module = CHGNet.from_dict(content["model"], mlp_out_bias=older)
+    vars(chgnet_module)["print"] = lambda *words: None  # CHGNet announces itself on standard output
+    module = CHGNet.from_dict(content["model"], mlp_out_bias=older)
     points = _points(len(module.mlp.layers), len(module.atom_conv_layers))
     return CHGNetAdapter(replace(card, points=points), module, device)

@@ -8,7 +8,6 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from latentcmp.errors import InputError
 from latentcmp.hooks.points import HookPoint
 from latentcmp.models.card import Adapter, ModelCard
 from latentcmp.models.checkpoint import require_trust
@@ -66,11 +65,8 @@ class DIEPAdapter(Adapter):
 
 def load(card: ModelCard, path: Path, device: torch.device, trust: bool) -> DIEPAdapter:
     """Load an exported DIEP model: the folder, or the state.pt inside it."""
-    folder = path if path.is_dir() else path.parent
-    require_trust(card, folder / "state.pt", trust, "builds the classes that it names")
+    state = path / "state.pt" if path.is_dir() else path
+    require_trust(card, state, trust, "builds the classes that it names")
     from diep.pretrained import load_potential
 
-    try:
-        return DIEPAdapter(card, load_potential(folder), device)
-    except (FileNotFoundError, ValueError, RuntimeError) as error:
-        raise InputError(f"{folder} is no exported DIEP model: {error}") from error
+    return DIEPAdapter(card, load_potential(state.parent), device)

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from latentcmp.errors import InputError
+from latentcmp._settings import single_precision
+from latentcmp.errors import InputError, LatentcmpError
 from latentcmp.models.card import Adapter, ModelCard
 from latentcmp.models.checkpoint import bundled_checkpoint, file_sha256, package_folder
 
@@ -47,11 +48,12 @@ def cards() -> dict[str, ModelCard]:
 
 def parse(text: str, layer: str = "last") -> ModelSpec:
     """A spec from its text. Raises InputError with the nearest names for an unknown one."""
-    name, _, own_layer = text.partition("@")
-    family, colon, path = name.partition(":")
+    family, colon, rest = text.partition(":")
     if colon:
-        path, _, modality = path.partition("#")
+        path, own_layer = _cut(rest, "@")
+        path, modality = _cut(path, "#")
         return ModelSpec(text, _custom_card(family, path, modality), Path(path), own_layer or layer)
+    name, _, own_layer = text.partition("@")
     known = cards()
     key = ALIASES.get(name.lower(), name.lower())
     if key not in known:
@@ -90,7 +92,14 @@ def load(spec: ModelSpec | str, device: torch.device | str = "cpu", trust: bool 
     spec = parse(spec) if isinstance(spec, str) else spec
     check_available(spec, trust)
     path = spec.checkpoint or bundled_checkpoint(spec.card, trust)
-    return import_module(FAMILIES[spec.card.family]).load(spec.card, path, torch.device(device), trust)
+    try:
+        with single_precision():
+            return import_module(FAMILIES[spec.card.family]).load(spec.card, path, torch.device(device), trust)
+    except (LatentcmpError, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception as error:  # model packages raise whatever they raise
+        reason = f"{type(error).__name__}: {str(error)[:300]}"
+        raise InputError(f"{path} is no {spec.card.family} checkpoint that can be loaded: {reason}") from error
 
 
 def identity(spec: ModelSpec) -> dict[str, Any]:
@@ -116,6 +125,12 @@ def installed_version(card: ModelCard) -> str | None:
         return version(card.package)
     except PackageNotFoundError:
         return None
+
+
+def _cut(path: str, mark: str) -> tuple[str, str]:
+    """A path and what follows the last mark; a file whose own name holds the mark is a path alone."""
+    head, found, tail = path.rpartition(mark)
+    return (path, "") if Path(path).exists() or not found else (head, tail)
 
 
 def _custom_card(family: str, path: str, modality: str) -> ModelCard:

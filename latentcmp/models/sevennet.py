@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -123,10 +122,7 @@ def load(card: ModelCard, path: Path, device: torch.device, trust: bool) -> Seve
     require_trust(card, path, trust, "needs pickle")
     from sevenn.checkpoint import SevenNetCheckpoint
 
-    try:
-        module = SevenNetCheckpoint(path).build_model()
-    except (KeyError, AttributeError, RuntimeError, EOFError, UnpicklingError) as error:
-        raise InputError(f"{path} is no SevenNet checkpoint: {type(error).__name__}: {error}") from error
+    module = SevenNetCheckpoint(path).build_model()
     module.set_is_batch_data(True)
     module.delete_module_by_key("force_output")  # its autograd.grad raises where gradients are off
     return SevenNetAdapter(_as_loaded(card, module), module, device)

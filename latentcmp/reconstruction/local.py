@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentcmp._threads import map_over_cores
+from latentcmp._settings import map_over_cores
 from latentcmp.errors import InputError
 from latentcmp.reconstruction.solvers import Folds, Solver, TwoFoldPath
 
@@ -49,10 +49,10 @@ def _rows_at_once(n_train: int, neighbourhood: int) -> int:
 
 def check_local_points(n_local_points: int, n_train: int) -> None:
     """Raise InputError unless 2 <= n_local_points <= n_train."""
-    if not 2 <= n_local_points <= n_train:
+    if not isinstance(n_local_points, int | np.integer) or not 2 <= n_local_points <= n_train:
         raise InputError(
-            f"n_local_points is {n_local_points}, but it must lie between 2 and the number of training rows, "
-            f"{n_train}; give fewer local points or more training rows"
+            f"n_local_points is {n_local_points!r}, but it must be an integer between 2 and the number of training "
+            f"rows, {n_train}; give fewer local points or more training rows"
         )
 
 

@@ -26,7 +26,10 @@ def default_alphas() -> np.ndarray:
 
 def checked_alphas(alphas: object = None) -> np.ndarray:
     """Ascending relative strengths in [0, 1), the default grid for None."""
-    grid = np.asarray(default_alphas() if alphas is None else alphas, dtype=np.float64)
+    try:
+        grid = np.asarray(default_alphas() if alphas is None else alphas, dtype=np.float64)
+    except (TypeError, ValueError):
+        grid = np.empty(0)
     if grid.ndim != 1 or not grid.size or not np.all((grid >= 0) & (grid < 1)):
         raise InputError(f"alphas must be a non-empty 1-D array of relative strengths in [0, 1), got {alphas!r}")
     return np.sort(grid)

@@ -61,11 +61,18 @@ def _draw(
     values = matrix.values.numpy()
     image = axis.imshow(values, vmin=0, vmax=1, cmap=COLOURS)
     ticks = np.arange(len(matrix.names))
-    axis.set_xticks(ticks, matrix.names, rotation=35 if slanted else 0, ha="right" if slanted else "center", fontsize=9)
-    axis.set_yticks(ticks, matrix.names, fontsize=9)
+    axis.set_xticks(
+        ticks,
+        matrix.names,
+        rotation=35 if slanted else 0,
+        ha="right" if slanted else "center",
+        fontsize=9,
+        parse_math=False,
+    )
+    axis.set_yticks(ticks, matrix.names, fontsize=9, parse_math=False)
     axis.set_xlabel(x)
     axis.set_ylabel(y)
-    axis.set_title(title, fontsize=10)
+    axis.set_title(title, fontsize=10, parse_math=False)
     axis.tick_params(length=0)
     size = 10 if len(ticks) <= 6 else 7
     for (row, column), value in np.ndenumerate(values):

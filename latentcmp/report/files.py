@@ -11,11 +11,14 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from latentcmp.errors import InputError
+from latentcmp.reconstruction.pairs import MEASURES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from latentcmp.comparison import Comparison, ErrorMatrix
+
+KNOWN = {f"{measure}{level}.csv" for measure in MEASURES for level in ("", "_structures")} | {"cumulants.png"}
 
 
 def check_writable(directory: str | Path) -> None:
@@ -41,7 +44,10 @@ def save(comparison: "Comparison", directory: str | Path) -> list[Path]:
     try:
         for name, write in _files(comparison).items():
             write(aside / name)
-        return [_move(aside / name, directory / name) for name in _files(comparison)]
+        written = [_move(aside / name, directory / name) for name in _files(comparison)]
+        for name in KNOWN - {path.name for path in written}:
+            (directory / name).unlink(missing_ok=True)  # of an earlier comparison: it would not fit results.json
+        return written
     finally:
         rmtree(aside, ignore_errors=True)
 
@@ -62,7 +68,7 @@ def _files(comparison: "Comparison") -> dict[str, Callable[[Path], None]]:
 
 
 def _write_csv(matrix: "ErrorMatrix", path: Path) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["source\\target", *matrix.names])
         writer.writerows([name, *row] for name, row in zip(matrix.names, matrix.tolist(), strict=True))
@@ -73,7 +79,7 @@ def _write_figure(figure: "Figure", path: Path) -> None:
 
 
 def _write_json(comparison: "Comparison", path: Path) -> None:
-    path.write_text(json.dumps(comparison.to_dict(), indent=2) + "\n")
+    path.write_text(json.dumps(comparison.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
 def _move(source: Path, target: Path) -> Path:

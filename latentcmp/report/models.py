@@ -7,15 +7,15 @@ from rich.console import Console
 from rich.text import Text
 
 from latentcmp.hooks.points import HookPoint
-from latentcmp.models.card import ModelCard
 from latentcmp.models.registry import ModelSpec, installed_version
 from latentcmp.models.selftest import self_test
 from latentcmp.report.tables import check_table
 
 
-def show_models(console: Console, cards: Sequence[ModelCard]) -> None:
+def show_models(console: Console, specs: Sequence[ModelSpec]) -> None:
     """A block a model: state, checkpoint, licence, elements, then its hook points."""
-    for card in cards:
+    for spec in specs:
+        card = spec.card
         version = installed_version(card)
         state = (
             Text(f"installed ({card.package} {version})", "green") if version else Text(f"missing: {card.pip}", "red")
@@ -23,7 +23,7 @@ def show_models(console: Console, cards: Sequence[ModelCard]) -> None:
         console.print(Text.assemble((card.name, "bold"), "  ", state))
         for key, value in (
             ("trained on", card.trained_on),
-            ("checkpoint", f"{card.module}/{card.checkpoint}"),
+            ("checkpoint", str(spec.checkpoint or f"{card.module}/{card.checkpoint}")),
             ("licence", card.licence),
             ("elements", _ranges(card.elements)),
             *((key, value) for key, value in card.options.items()),

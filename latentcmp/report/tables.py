@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -25,7 +26,8 @@ def show_config(console: Console, config: CompareConfig, structures: str, output
         "models": ", ".join(config.models),
         "order": config.cumulant_order,
         "device": device,
-        "batch_atoms": config.batch_atoms or BATCH_ATOMS.get(device.type),
+        "batch_atoms": config.batch_atoms or BATCH_ATOMS[device.type],
+        "test_fraction": None if config.preset else config.tested,
         "n_local_points": config.n_local_points or "the smaller width of the pair",
     }
     for key, value in {"structures": structures, "output": output, **shown}.items():
@@ -39,23 +41,26 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
         level = getattr(comparison, key)
         for matrix in level or ():
             rows = f"{level.n_train:,} training, {level.n_test:,} test rows"
-            console.print(matrix_table(matrix, f"{matrix.measure.upper()} {title}: {rows}"))
+            console.print(matrix_table(matrix, f"{matrix.measure.upper()} {title}: {rows}", console.width))
     for name, matrix in comparison.orders.items():
-        console.print(matrix_table(matrix, f"GFRE of order i -> order j: {name}"))
+        console.print(matrix_table(matrix, f"GFRE of order i -> order j: {name}", console.width))
     for note in [*dominated(comparison), *notes(comparison.manifest)]:
         console.print(note)
     if comparison.timing:
         console.print(_timing_line(comparison.timing), style="dim")
 
 
-def matrix_table(matrix: ErrorMatrix, title: str) -> Table:
-    """One error matrix, sources in rows; the greener, the better rebuilt."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("source \\ target", style="bold", no_wrap=True)
-    for name in matrix.names:
-        table.add_column(name, justify="right")
-    for name, row in zip(matrix.names, matrix.tolist(), strict=True):
-        table.add_row(name, *(Text(f"{value:.3f}", style=_shade(value)) for value in row))
+def matrix_table(matrix: ErrorMatrix, title: str, width: int = 80) -> Table:
+    """One error matrix, sources in rows; the greener, the better rebuilt. Names too wide for columns are numbered."""
+    fits = 20 + sum(max(len(name), 6) + 2 for name in matrix.names) < width
+    heads = matrix.names if fits else tuple(str(number) for number in range(1, len(matrix.names) + 1))
+    rows = matrix.names if fits else tuple(f"{n} {name}" for n, name in zip(heads, matrix.names, strict=True))
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("source \\ target", style="bold", overflow="fold")
+    for head in heads:
+        table.add_column(Text(head), justify="right", no_wrap=True, min_width=6)
+    for name, row in zip(rows, matrix.tolist(), strict=True):
+        table.add_row(Text(name), *(Text(f"{value:.3f}", style=_shade(value)) for value in row))
     return table
 
 

@@ -1,8 +1,9 @@
 """Structures in: the built-in set, files that ASE reads, or Atoms in hand, as checked systems."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ase import Atoms
 
@@ -25,7 +26,9 @@ def read_systems(structures: Structures | None = None) -> list[System]:
         return builtin_systems()
     single = isinstance(structures, (str, Path, Atoms, System))
     items: Iterable[str | Path | Atoms | System] = [structures] if single else structures  # type: ignore[assignment,list-item]
-    systems = [system for position, item in enumerate(items) for system in _systems(item, position)]
+    items = list(items)
+    names = _file_names(items)
+    systems = [system for position, item in enumerate(items) for system in _systems(item, position, names)]
     if not systems:
         raise InputError(
             "no structures were given; give files that ASE reads, a list of Atoms, or None for the built-in set"
@@ -34,26 +37,31 @@ def read_systems(structures: Structures | None = None) -> list[System]:
     return systems
 
 
-def _systems(item: str | Path | Atoms | System, position: int) -> Iterator[System]:
+def _file_names(items: list[Any]) -> dict[Path, str]:
+    """How each file is called in ids: by its name, or by its path where another has the same name."""
+    paths = [Path(item) for item in items if isinstance(item, (str, Path))]
+    shared = Counter(path.name for path in set(paths))
+    return {path: path.name if shared[path.name] == 1 else str(path) for path in paths}
+
+
+def _systems(item: str | Path | Atoms | System, position: int, names: dict[Path, str]) -> Iterator[System]:
     if isinstance(item, System):
         yield item
     elif isinstance(item, Atoms):
         yield _named(item, f"structure:{position}")
     elif isinstance(item, (str, Path)):
-        yield from _read_file(Path(item))
+        yield from _read_file(Path(item), names[Path(item)])
     else:
         raise InputError(f"structures must be paths or ase.Atoms, got {type(item).__name__} at position {position}")
 
 
-def _read_file(path: Path) -> Iterator[System]:
-    from ase.io import iread
-
+def _read_file(path: Path, name: str) -> Iterator[System]:
     if not path.is_file():
         raise InputError(f"structure file {path} does not exist" if not path.exists() else f"{path} is not a file")
     frame = 0
     try:
-        for atoms in iread(path, index=":"):
-            yield _named(atoms, f"{path.name}:{frame}")
+        for atoms in _frames(path):
+            yield _named(atoms, f"{name}:{frame}")
             frame += 1
     except InputError:
         raise
@@ -65,6 +73,21 @@ def _read_file(path: Path) -> Iterator[System]:
         ) from error
     if not frame:
         raise InputError(f"{path} holds no structures")
+
+
+def _frames(path: Path) -> Iterator[Atoms]:
+    """The structures of a file; key-value pairs and data of an ASE database come as `info`."""
+    if path.suffix != ".db":
+        from ase.io import iread
+
+        yield from iread(path, index=":", do_not_split_by_at_sign=True)
+        return
+    from ase.db import connect
+
+    for row in connect(path).select():
+        atoms = row.toatoms()
+        atoms.info.update({**row.data, **row.key_value_pairs})
+        yield atoms
 
 
 def _reason(error: Exception) -> str:

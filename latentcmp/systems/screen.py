@@ -13,7 +13,7 @@ from latentcmp.systems.system import System
 
 OnUnsupported = Literal["skip", "error"]
 BOX_GAP = 12.0  # Angstrom between images along a boxed axis: beyond the cutoff of every model here
-CLOSEST = 0.1  # Angstrom: atoms nearer than this are taken for a mistake in the file
+CLOSEST = 0.5  # Angstrom: atoms nearer than this (H2 has 0.74) are taken for a mistake in the file
 
 
 class Limits(Protocol):
@@ -49,6 +49,8 @@ class Screening:
 
 def screen(systems: Sequence[System], models: Iterable[Limits], on_unsupported: OnUnsupported = "skip") -> Screening:
     """Keep what all models take. Raises InputError at the first unfit one if `on_unsupported` is "error"."""
+    if on_unsupported not in ("skip", "error"):
+        raise InputError(f"on_unsupported must be skip or error, got {on_unsupported!r}")
     models = list(models)
     kept, skipped = [], []
     for system in systems:
@@ -82,10 +84,14 @@ def problem(atoms: Atoms) -> str | None:
 
 def _coincidence(atoms: Atoms) -> str | None:
     """Neighbours on the torus of fractional coordinates, then true distances: linear in the number of atoms."""
+    from ase.geometry import minkowski_reduce
     from scipy.spatial import cKDTree
 
     periodic = in_box(atoms)
     cell = periodic.cell.array
+    image = np.linalg.norm(minkowski_reduce(cell)[0], axis=1).min()
+    if image < CLOSEST:
+        return f"has coincident atoms: each is {image:.3g} A from its own periodic image (closest allowed {CLOSEST})"
     scaled = periodic.get_scaled_positions(wrap=True) % 1.0
     reach = CLOSEST / np.linalg.svd(cell, compute_uv=False)[-1]
     for first, second in cKDTree(scaled, boxsize=1.0).query_pairs(min(reach, 0.5)):

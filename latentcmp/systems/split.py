@@ -27,7 +27,8 @@ def split_by_group(systems: Sequence[System], test_fraction: float = 0.2, seed: 
     Raises InputError where that leaves no group on one side.
     """
     test = rows_by_group([system.group for system in systems], len(systems), test_fraction, seed)
-    rule = f"by group, test fraction {test_fraction}, seed {seed}"
+    n_groups = len({system.group for system in systems})
+    rule = f"by group ({n_groups} groups of {len(systems)} structures), test fraction {test_fraction}, seed {seed}"
     return Split(np.repeat(test, [len(system) for system in systems]), test, rule)
 
 
@@ -83,5 +84,5 @@ def _stratified(labels: np.ndarray, keys: np.ndarray) -> np.ndarray:
 
 def _uniform(name: str, seed: int) -> float:
     """A number in [0, 1) from a keyed hash of a name: the same on every machine."""
-    key = blake2b(name.encode(), key=str(seed).encode(), digest_size=8)
+    key = blake2b(name.encode(errors="surrogateescape"), key=str(seed).encode(), digest_size=8)
     return int.from_bytes(key.digest(), "big") / 2**64

@@ -42,8 +42,13 @@ def set_hash(systems: Iterable[System]) -> str:
     """A hash of a set of systems, free of their order: identities and contents."""
     state = blake2b(digest_size=16)
     for line in sorted(f"{system.id}\0{digest(system.atoms)}" for system in systems):
-        state.update(line.encode())
+        state.update(line.encode(errors="surrogateescape"))
     return state.hexdigest()
+
+
+def in_canonical_order(systems: Iterable[System]) -> list[System]:
+    """Sorted by content, then name: what is computed from them is free of the order in which they came."""
+    return sorted(systems, key=lambda system: (digest(system.atoms), system.id))
 
 
 def offsets(systems: Sequence[System]) -> np.ndarray:

@@ -40,6 +40,28 @@ def test_several_files_databases_and_atoms_in_hand(tmp_path: Path, frames: list[
     assert [system.id for system in read_systems(frames[0])] == ["structure:0"]
 
 
+def test_files_of_one_name_go_by_their_paths(tmp_path: Path, frames: list[Atoms]) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "POSCAR", frames[1])
+    systems = read_systems([tmp_path / "a" / "POSCAR", tmp_path / "b" / "POSCAR"])
+    assert [system.id for system in systems] == [f"{tmp_path}/{folder}/POSCAR:0" for folder in ("a", "b")]
+
+
+def test_key_value_pairs_and_data_of_a_database_are_info(tmp_path: Path, frames: list[Atoms]) -> None:
+    with connect(tmp_path / "b.db") as database:
+        database.write(frames[0], group="metals", subset="bulk")
+        database.write(frames[1], data={"group": "salts"})
+    systems = read_systems(tmp_path / "b.db")
+    assert [(system.group, system.subset) for system in systems] == [("metals", "bulk"), ("salts", "")]
+
+
+def test_names_of_any_kind_are_read(tmp_path: Path, frames: list[Atoms]) -> None:
+    for name in ("a@b.extxyz", "x[a].extxyz", "文 $x$.extxyz"):
+        write(tmp_path / name, frames, format="extxyz")
+        assert read_systems(tmp_path / name)[0].id == f"{name}:0"
+
+
 def test_a_group_is_the_structure_itself_wherever_it_stands(tmp_path: Path, frames: list[Atoms]) -> None:
     write(tmp_path / "one.traj", frames)
     write(tmp_path / "other.traj", frames[::-1])

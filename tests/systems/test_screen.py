@@ -36,6 +36,8 @@ PROBLEMS = {
     "nan": (nan_position(), "NaN"),
     "coincident": (Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.01]]), "0 and 1 are 0.010 A apart"),
     "coincident over the boundary": (across_the_boundary(), "coincident"),
+    "its own image": (bulk("Cu", "fcc", a=0.5), "its own periodic image"),
+    "no cell to speak of": (bulk("Cu", "fcc", a=1e-8), "its own periodic image"),
     "flat cell": (Atoms("Cu", cell=[3, 3, 0], pbc=True), "cell vector is zero"),
     "dummy atom": (Atoms("X"), "unknown element"),
 }
@@ -48,7 +50,7 @@ def test_unfit_structures_say_why(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "atoms", [bulk("Cu"), molecule("C6H6"), fcc111("Cu", (2, 2, 2)), Atoms("H2", [[0, 0, 0], [0, 0, 0.4]])]
+    "atoms", [bulk("Cu"), molecule("C6H6"), fcc111("Cu", (2, 2, 2)), Atoms("H2", [[0, 0, 0], [0, 0, 0.6]])]
 )
 def test_fit_structures_pass(atoms: Atoms) -> None:
     assert problem(atoms) is None

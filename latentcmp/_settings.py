@@ -1,4 +1,4 @@
-"""How many threads torch uses inside an operation, and work spread over cores instead."""
+"""Process-wide settings of torch held for a while, and work spread over cores."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +24,17 @@ def one_torch_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def single_precision() -> Iterator[None]:
+    """Hold torch's default dtype at float32, which model packages take for granted, and give it back."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def map_over_cores(function: Callable[[Item], Result], items: Sequence[Item], device: torch.device) -> list[Result]:
