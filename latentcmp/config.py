@@ -60,7 +60,7 @@ class CompareConfig(BaseModel):
 def _sentence(detail: Any) -> str:
     option = ".".join(map(str, detail["loc"]))
     if not option:
-        return str(detail["msg"])
+        return str(detail["msg"]).removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
         return f"there is no option {option!r}; options are {', '.join(CompareConfig.model_fields)}"
     return f"{option}: {detail['msg'][0].lower()}{detail['msg'][1:]}, got {detail['input']!r}"

@@ -51,10 +51,11 @@ def test_entries_are_those_of_the_metrics(comparison: Comparison, structures: li
     systems = in_canonical_order(read_systems(structures))
     source, target = (latentcmp.extract(name, systems).values for name in ("chgnet-r2scan", "sevennet-0"))
     test = split_by_group(systems, 0.3).atoms
+    # Singular values down to 1e-9 of the largest are kept here, so the last bits, which differ with the number of
+    # threads of a product, show at 1e-8.
     expected = metrics.global_reconstruction_error(source, target, test_idx=test)
-    assert comparison.gfre["chgnet-r2scan", "sevennet-0"] == pytest.approx(float(expected), rel=1e-9)
+    assert comparison.gfre["chgnet-r2scan", "sevennet-0"] == pytest.approx(float(expected), rel=1e-6)
     expected = metrics.local_reconstruction_error(source, target, 64, test_idx=test)
-    # Local maps of close neighbours divide by singular values of 1e-9: the last bits of a batch show at 1e-8.
     assert comparison.lfre["chgnet-r2scan", "sevennet-0"] == pytest.approx(float(expected), rel=1e-6)
 
 

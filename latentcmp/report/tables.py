@@ -50,18 +50,18 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
         console.print(_timing_line(comparison.timing), style="dim")
 
 
-def matrix_table(matrix: ErrorMatrix, title: str, width: int = 80) -> Table:
+def matrix_table(matrix: ErrorMatrix, title: str, width: int = 80) -> Group:
     """One error matrix, sources in rows; the greener, the better rebuilt. Names too wide for columns are numbered."""
     fits = 20 + sum(max(len(name), 6) + 2 for name in matrix.names) < width
     heads = matrix.names if fits else tuple(str(number) for number in range(1, len(matrix.names) + 1))
     rows = matrix.names if fits else tuple(f"{n} {name}" for n, name in zip(heads, matrix.names, strict=True))
-    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("source \\ target", style="bold", overflow="fold")
     for head in heads:
         table.add_column(Text(head), justify="right", no_wrap=True, min_width=6)
     for name, row in zip(rows, matrix.tolist(), strict=True):
         table.add_row(Text(name), *(Text(f"{value:.3f}", style=_shade(value)) for value in row))
-    return table
+    return Group(Text(title, "italic"), table)
 
 
 def dominated(comparison: Comparison) -> list[RenderableType]:
