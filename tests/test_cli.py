@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 from ase import Atoms
@@ -14,7 +15,9 @@ from latentcmp import cli
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "latentcmp", *arguments], capture_output=True, text=True)
+    """Away from the checkout, whose folder would go before the installed package."""
+    command = [sys.executable, "-m", "latentcmp", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=gettempdir())
 
 
 @pytest.mark.parametrize(

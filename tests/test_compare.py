@@ -188,7 +188,8 @@ def test_an_interrupted_run_leaves_earlier_results_whole(
     before = {path.name: path.read_bytes() for path in results.iterdir()}
     write(tmp_path / "many.extxyz", structures * 8)
     arguments = ["compare", "sevennet-0", "chgnet-0.3.0", "-s", str(tmp_path / "many.extxyz"), "-o", str(results)]
-    with subprocess.Popen([sys.executable, "-m", "latentcmp", *arguments], stderr=subprocess.PIPE, text=True) as run:
+    command = [sys.executable, "-m", "latentcmp", *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as run:
         time.sleep(12)
         run.send_signal(signal.SIGINT)
         _, messages = run.communicate(timeout=60)

@@ -291,6 +291,6 @@ def test_older_instruction_sets_give_the_same_numbers(isa, tmp_path):
         "np.save(sys.argv[1] + '/out.npy', out.numpy())\n"
     )
     environment = {**os.environ, "LATENTCMP_ISA": isa, "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, env=environment)
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, env=environment, cwd=tmp_path)
     got = torch.from_numpy(np.load(tmp_path / "out.npy"))
     assert relative_error(got, scipy_cumulants(x, ptr, 8)) < 3e-6
