@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from latentcmp.hooks.points import HookPoint
 
-LAYERS = ("last", "backbone")
-
 # Perfect primitive crystals whose energies show that a checkpoint was loaded into the code it was made for.
 REFERENCE_CRYSTALS = {
     "Si": ("diamond", 5.43),

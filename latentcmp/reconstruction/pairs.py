@@ -65,9 +65,7 @@ def pointwise_errors(
     if measure == "lfre":
         return _local(source, targets, n_local_points, solver, alphas)
     path = TwoFoldPath(source.folds, solver, alphas)
-    if measure == "gfre":
-        return [(target.test - path.predict(source.test, target.folds)).norm(dim=1) for target in targets]
-    return [_distortion(source, target, path) for target in targets]
+    return [_missing(path, source, target, measure).norm(dim=1) for target in targets]
 
 
 def local_points(source: Rows, target: Rows, n_local_points: int | None = None) -> int:
@@ -95,15 +93,6 @@ def _local(
     return [errors[t] for t in range(len(targets))]
 
 
-def _distortion(source: Rows, target: Rows, path: TwoFoldPath) -> Tensor:
-    both = torch.cat([source.train, source.test])
-    predicted = path.predict(both, target.folds)
-    n = len(source.train)
-    rotation = orthogonal_map(source.train, predicted[:n])
-    wide = len(rotation)
-    return (padded(predicted[n:], wide) - padded(source.test, wide) @ rotation).norm(dim=1)
-
-
 class Compressed(NamedTuple):
     """Rows that stand for a feature matrix, with its inner products: training folds and test part, scaled."""
 
@@ -124,17 +113,17 @@ def global_errors(
     if measure == "lfre":
         raise InputError("local errors need the rows themselves; statistics give gfre and gfrd")
     path = TwoFoldPath(source.folds, solver, alphas, unseen)
-    errors = []
-    for target in targets:
-        predicted = path.predict(torch.cat([source.folds.full, source.test]), target.folds)
-        train, test = predicted.split([len(source.folds.full), len(source.test)])
-        if measure == "gfre":
-            missing = target.test - test
-        else:
-            rotation = orthogonal_map(source.folds.full, train)
-            missing = padded(test, len(rotation)) - padded(source.test, len(rotation)) @ rotation
-        errors.append(missing.norm() / source.n_test**0.5)
-    return errors
+    return [_missing(path, source, target, measure).norm() / source.n_test**0.5 for target in targets]
+
+
+def _missing(path: TwoFoldPath, source: Rows | Compressed, target: Rows | Compressed, measure: Measure) -> Tensor:
+    """What a global map of the source lacks on the test rows: of the target, or of its own best orthogonal version."""
+    if measure == "gfre":
+        return target.test - path.predict(source.test, target.folds)
+    train = source.folds.full
+    predicted = path.predict(torch.cat([train, source.test]), target.folds)
+    rotation = orthogonal_map(train, predicted[: len(train)])
+    return padded(predicted[len(train) :], len(rotation)) - padded(source.test, len(rotation)) @ rotation
 
 
 def root_mean_square(errors: Tensor) -> Tensor:
