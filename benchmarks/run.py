@@ -62,7 +62,7 @@ def check(peer: Peer, problem: Problem) -> float:
 
 
 def with_backward(peer: Peer, problem: Problem) -> Callable[[], object]:
-    x = problem.x.clone().requires_grad_()
+    x = problem.x.detach().requires_grad_()
     leaf = Problem(problem.name, x, problem.ptr, problem.index)
     cotangent = torch.randn_like(peer.run(problem))
     return lambda: torch.autograd.grad(peer.run(leaf), x, cotangent)
