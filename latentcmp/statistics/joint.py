@@ -1,13 +1,14 @@
 """One pass over the rows of several models, then every global error between them.
 
-With a column of ones in front and a fixed pivot taken off, the rows of a part are [1 | X - p]. Their R factor, or
-their Gram matrix, is all that global errors need: it has the same inner products as the rows, for every pair of
-models at once, and R factors (by QR of stacked ones) and Gram matrices (by sums) merge.
+With a column of ones in front and a fixed pivot taken off, the rows of a part are [1 | X - p | s], where s holds
+||x - p||^2 of every matrix. Their R factor, or their Gram matrix, is all that global errors and similarities need: it
+has the same inner products as the rows, for every pair of models at once, and R factors (by QR of stacked ones) and
+Gram matrices (by sums) merge. The column s, which debiased similarities need, comes last and leaves the others alone.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,8 +20,23 @@ from latentcmp.reconstruction.solvers import Folds, Solver
 from latentcmp.statistics.storage import read_statistics, write_statistics
 
 Method = Literal["qr", "gram"]
+Part = Literal["train", "test"]
 PARTS = ("fold 1", "fold 2", "test")
 UNSEEN: dict[str, float] = {"qr": 0.0, "gram": 1e-7}  # of the largest singular value: the rounding of each method
+
+
+class Centred(NamedTuple):
+    """Rows of every matrix about their mean, divided by their Frobenius norm, as far as inner products tell.
+
+    `factors` {name: [m, D]} stand for the rows: X_a' X_b is `factors[a].T @ factors[b]`. `fourth` [n_names, n_names]
+    holds the sums over rows of ||x||^2 ||y||^2. Float64 on the CPU. Singular values within `unseen` of the largest of
+    their factor are rounding.
+    """
+
+    factors: dict[str, Tensor]
+    fourth: Tensor
+    n_rows: int
+    unseen: float
 
 
 class JointStatistics:
@@ -45,7 +61,7 @@ class JointStatistics:
 
     def reset(self) -> None:
         """Forget all rows."""
-        size = 1 + sum(self.widths.values())
+        size = 1 + sum(self.widths.values()) + len(self.widths)
         self.parts = torch.zeros(3, size, size, dtype=torch.float64, device=self.device)
         self.counts = torch.zeros(3, dtype=torch.int64, device=self.device)
         self.pivot: Tensor | None = None
@@ -61,7 +77,7 @@ class JointStatistics:
             return
         if self.pivot is None:
             self.pivot = rows.mean(0)
-        rows = torch.cat([torch.ones_like(rows[:, :1]), rows - self.pivot], dim=1)
+        rows = self._augmented(rows - self.pivot)
         for index in range(3):
             chosen = part == index
             self.counts[index] += chosen.sum()
@@ -103,22 +119,46 @@ class JointStatistics:
             seen = ", ".join(f"{n} in {name}" for n, name in zip((n_first, n_second, n_test), PARTS, strict=True))
             raise InputError(f"errors need rows in both folds and in the test part, got {seen}")
         assert self.pivot is not None
-        mean = self._training_mean()
-        first, second, test = (factor[:, 1:] for factor in self._factors(self._about(self.pivot + mean)))
+        self._check_finite()
+        mean = self._mean(self.parts[:2])
+        about = self._about(self.pivot + mean)[:, : len(mean) + 1, : len(mean) + 1]
+        first, second, test = (factor[:, 1:] for factor in self._factors(about))
         full = torch.linalg.qr(torch.cat([first, second]), mode="r").R
         found, start = {}, 0
         for name, width in self.widths.items():
             columns = slice(start, start + width)
             start += width
             scale = (full[:, columns].square().sum() / (n_first + n_second)).sqrt()
-            if not bool(torch.isfinite(scale)):
-                raise InputError(f"{name} held a NaN or an infinity in some training row; leave that structure out")
-            if not bool(scale > 8 * torch.finfo(torch.float64).eps * (self.pivot + mean)[columns].norm()):
-                raise InputError(f"{name} is constant over the {n_first + n_second} training rows")
+            _check_spread(name, scale, (self.pivot + mean)[columns], f"{n_first + n_second} training rows")
             of_folds = [part[:, columns] / scale for part in (first, second, full)]
             folds = Folds(of_folds[0], of_folds[1], of_folds[2], n_first, n_second)
             found[name] = Compressed(folds, test[:, columns] / scale, n_test)
         return found
+
+    def centred(self, part: Part = "train") -> Centred:
+        """The training rows (both folds) or the test rows about their own mean, for similarities.
+
+        Raises InputError for another part, for fewer than 2 rows, for a matrix that is constant over them, and where
+        a value was not finite.
+        """
+        if part not in ("train", "test"):
+            raise InputError(f"part must be train (both folds) or test, got {part!r}")
+        chosen = slice(0, 2) if part == "train" else slice(2, 3)
+        n_rows = int(self.counts[chosen].sum())
+        if n_rows < 2:
+            raise InputError(f"similarities need at least 2 {part} rows, got {n_rows}")
+        assert self.pivot is not None
+        self._check_finite()
+        centre = self.pivot + self._mean(self.parts[chosen])
+        widths = list(self.widths.values())
+        stacked = self._factors(self._about(centre)[chosen]).flatten(0, 1)
+        _, *blocks, squares = stacked.split([1, *widths, len(widths)], dim=1)
+        norms = torch.stack([block.norm() for block in blocks])
+        for name, norm, mean in zip(self.widths, norms, centre.split(widths), strict=True):
+            _check_spread(name, norm / n_rows**0.5, mean, f"{n_rows} {part} rows")
+        factors = {name: (block / norm).cpu() for name, block, norm in zip(self.widths, blocks, norms, strict=True)}
+        squares = squares / norms.square()
+        return Centred(factors, (squares.T @ squares).cpu(), n_rows, UNSEEN[self.method])
 
     def save(self, path: str | Path) -> None:
         """Write the statistics to a safetensors file, whole or not at all."""
@@ -152,6 +192,11 @@ class JointStatistics:
                 )
         return torch.cat([features[name].detach().to(torch.float64) for name in self.widths], dim=1)
 
+    def _augmented(self, shifted: Tensor) -> Tensor:
+        """[1 | X - p | s] from X - p: ones in front, the squared row norm of every matrix behind."""
+        squares = [block.square().sum(1, keepdim=True) for block in shifted.split(list(self.widths.values()), dim=1)]
+        return torch.cat([torch.ones_like(shifted[:, :1]), shifted, *squares], dim=1)
+
     def _add(self, index: int, rows: Tensor) -> None:
         if self.method == "gram":
             self.parts[index].addmm_(rows.T, rows)
@@ -160,25 +205,47 @@ class JointStatistics:
         self.parts[index].copy_(r)
 
     def _about(self, pivot: Tensor) -> Tensor:
-        """The parts as they would be with another pivot: [1 | X - q] = [1 | X - p] T, T a unit upper triangle."""
-        assert self.pivot is not None
-        shift = torch.eye(self.parts.shape[1], dtype=torch.float64, device=self.device)
-        shift[0, 1:] = self.pivot - pivot
-        return shift.T @ self.parts @ shift if self.method == "gram" else self.parts @ shift
+        """The parts as they would be with another pivot: [1 | X - q | s_q] = [1 | X - p | s_p] T.
 
-    def _training_mean(self) -> Tensor:
-        """The mean of the training rows about the pivot."""
-        if self.method == "gram":
-            sums = self.parts[0, 0] + self.parts[1, 0]
-            return sums[1:] / sums[0]
-        r = torch.linalg.qr(torch.cat([self.parts[0], self.parts[1]]), mode="r").R
-        return r[0, 1:] / r[0, 0]
+        T is a unit upper triangle, as ||x - q||^2 = ||x - p||^2 + 2 (p - q).(x - p) + ||p - q||^2.
+        """
+        assert self.pivot is not None
+        moved = self.pivot - pivot
+        parts = self._shifted(self.parts, moved)
+        return self._shifted(parts.mT, moved).mT if self.method == "gram" else parts
+
+    def _shifted(self, parts: Tensor, moved: Tensor) -> Tensor:
+        """The product with T column by column, so that a NaN in one matrix stays there."""
+        widths = list(self.widths.values())
+        ones, rows, squares = parts.split([1, len(moved), len(widths)], dim=2)
+        found = [ones, rows + ones * moved]
+        for block, by, square in zip(rows.split(widths, 2), moved.split(widths), squares.split(1, 2), strict=True):
+            found.append(square + 2 * block @ by[:, None] + ones * by.square().sum())
+        return torch.cat(found, dim=2)
+
+    def _check_finite(self) -> None:
+        """Raise InputError with the name of the first matrix that held a NaN or an infinity: its diagonal tells."""
+        finite = self.parts.diagonal(dim1=1, dim2=2).isfinite().all(0)[1 : -len(self.widths)]
+        for name, block in zip(self.widths, finite.split(list(self.widths.values())), strict=True):
+            if not bool(block.all()):
+                raise InputError(f"{name} held a NaN or an infinity in some row; leave that structure out")
+
+    def _mean(self, parts: Tensor) -> Tensor:
+        """The mean of the rows of some parts about the pivot."""
+        first = parts[:, 0].sum(0) if self.method == "gram" else torch.linalg.qr(parts.flatten(0, 1), mode="r").R[0]
+        return first[1 : -len(self.widths)] / first[0]
 
     def _factors(self, parts: Tensor) -> Tensor:
         """Matrices with the inner products of the rows: R factors as they are, square roots of Gram matrices."""
         if self.method == "qr":
             return parts
-        if not bool(torch.isfinite(parts).all()):
-            return parts  # said by name in `compressed`
-        values, vectors = torch.linalg.eigh(parts)
-        return values.clamp(min=0).sqrt()[..., None] * vectors.mT
+        size = parts.diagonal(dim1=-2, dim2=-1).sqrt()  # columns made alike, or a large matrix would drown a small one
+        size = torch.where(size > 0, size, 1.0)
+        values, vectors = torch.linalg.eigh(parts / (size[..., None] * size[..., None, :]))
+        return values.clamp(min=0).sqrt()[..., None] * vectors.mT * size[..., None, :]
+
+
+def _check_spread(name: str, scale: Tensor, mean: Tensor, rows: str) -> None:
+    """Raise InputError unless the standard deviation of rows about their mean is above its rounding."""
+    if not bool(scale > 8 * torch.finfo(torch.float64).eps * mean.norm()):
+        raise InputError(f"{name} is constant over the {rows}; give rows that differ, or leave it out")

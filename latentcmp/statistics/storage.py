@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentcmp.errors import InputError
 
-FORMAT = "latentcmp-statistics-1"
+FORMAT = "latentcmp-statistics-2"
 
 
 def write_statistics(path: Path, tensors: dict[str, Tensor], known: dict[str, Any]) -> None:

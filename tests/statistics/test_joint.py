@@ -151,12 +151,21 @@ def test_bad_input_is_named() -> None:
         filled({**features, "b": torch.full_like(features["b"], 0.1)}, "qr").errors()
 
 
+@pytest.mark.parametrize("part", [0, 1, 2])
 @pytest.mark.parametrize("method", ["qr", "gram"])
-def test_a_nan_is_found_by_name(method: str) -> None:
+def test_a_nan_is_found_by_name_in_every_part(method: str, part: int) -> None:
     features = matrices()
-    features["b"][3, 2] = torch.nan
-    with pytest.raises(InputError, match="NaN or an infinity"):
+    features["b"][parts_of(400).tolist().index(part), 2] = torch.nan
+    with pytest.raises(InputError, match="b held a NaN or an infinity"):
         filled(features, method).errors()
+
+
+def test_gram_matrices_see_small_matrices_beside_large_ones() -> None:
+    features = matrices(smallest=1e-3)
+    features["a"] = 1e5 * features["a"]
+    off_diagonal = ~np.eye(3, dtype=bool)
+    found = filled(features, "gram", 100).errors().numpy()[off_diagonal]
+    np.testing.assert_allclose(found, oracle(features, "global_reconstruction_error")[off_diagonal], rtol=1e-8)
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
