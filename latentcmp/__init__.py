@@ -1,8 +1,9 @@
 """latentcmp: how well the latent features of one interatomic potential rebuild those of another.
 
 `compare` runs models and compares them, `compare_features` compares features at hand, `extract` gives the features
-of one model, `tap` those of any module, `metrics` holds the measures, `segment_cumulants` pools atoms into
-structures. Names are loaded when they are first used, so `import latentcmp` is quick.
+of one model, `tap` those of any module, `metrics` holds the measures, `similarity` what joint statistics give besides,
+`segment_cumulants` pools atoms into structures. Names are loaded when they are first used, so `import latentcmp` is
+quick.
 """
 
 from importlib import import_module
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from latentcmp import metrics
+    from latentcmp import metrics, similarity
     from latentcmp.comparison import Comparison, ErrorMatrix
     from latentcmp.conductor import compare
     from latentcmp.features import Features, extract
@@ -37,6 +38,7 @@ _HOMES = {
     "extract": "features",
     "metrics": "metrics",
     "segment_cumulants": "ops.segment_cumulants",
+    "similarity": "similarity",
     "tap": "hooks.tap",
 }
 
@@ -54,6 +56,7 @@ __all__ = [
     "extract",
     "metrics",
     "segment_cumulants",
+    "similarity",
     "tap",
 ]
 
@@ -62,7 +65,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'latentcmp' has no attribute {name!r}")
     module = import_module(f"latentcmp.{_HOMES[name]}")
-    value = module if name == "metrics" else getattr(module, name)
+    value = module if name in ("metrics", "similarity") else getattr(module, name)
     globals()[name] = value
     return value
 
