@@ -17,11 +17,13 @@ from torch import Tensor
 from latentcmp.errors import InputError
 from latentcmp.reconstruction.pairs import Compressed, Measure, global_errors
 from latentcmp.reconstruction.solvers import Folds, Solver
+from latentcmp.statistics.reduce import Group, State, check_same, merged_by_tree
 from latentcmp.statistics.storage import read_statistics, write_statistics
 
 Method = Literal["qr", "gram"]
 Part = Literal["train", "test"]
 PARTS = ("fold 1", "fold 2", "test")
+STATE = ("parts", "counts", "pivot")
 UNSEEN: dict[str, float] = {"qr": 0.0, "gram": 1e-7}  # of the largest singular value: the rounding of each method
 
 
@@ -103,6 +105,22 @@ class JointStatistics:
                 self._add(index, moved[index])
         self.counts += other.counts.to(self.device)
 
+    def all_reduce(self, group: Group = None) -> None:
+        """Hold the rows of all ranks of a torch.distributed group (None: all ranks) on every rank, in the same bits.
+
+        Every rank of the group calls it once, also one that saw no row; another call would count the rows again.
+        Raises InputError, on every rank, where widths or methods differ, and without a process group.
+        """
+        check_same(f"{self.method} of {self.widths}", self.device, group)
+        total = self._holding([tensor.clone() for tensor in self._state()])
+
+        def merge(state: State) -> State:
+            total.merge(self._holding(state))
+            return total._state()
+
+        merged = self._holding(merged_by_tree(total._state(), merge, self.device, group))
+        self.parts, self.counts, self.pivot = merged.parts, merged.counts, merged.pivot
+
     def errors(self, measure: Measure = "gfre", solver: Solver = "cutoff", alphas: np.ndarray | None = None) -> Tensor:
         """GFRE or GFRD of all ordered pairs: [n_names, n_names] on the CPU, sources in rows, in the order of `widths`.
 
@@ -162,10 +180,9 @@ class JointStatistics:
 
     def save(self, path: str | Path) -> None:
         """Write the statistics to a safetensors file, whole or not at all."""
-        tensors = {"parts": self.parts, "counts": self.counts}
-        if self.pivot is not None:
-            tensors["pivot"] = self.pivot
-        write_statistics(Path(path), tensors, {"widths": self.widths, "method": self.method})
+        write_statistics(
+            Path(path), dict(zip(STATE, self._state(), strict=True)), {"widths": self.widths, "method": self.method}
+        )
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str | None = None) -> "JointStatistics":
@@ -176,8 +193,20 @@ class JointStatistics:
             raise InputError(
                 f"{path} holds statistics of shape {tuple(tensors['parts'].shape)}, not those of its widths"
             )
-        found.parts, found.counts = tensors["parts"].to(found.device), tensors["counts"].to(found.device)
-        found.pivot = tensors["pivot"].to(found.device) if "pivot" in tensors else None
+        return found._holding([tensors[name] for name in STATE])
+
+    def _state(self) -> State:
+        """All that rows have left here, as tensors; the pivot is zero where no row was seen."""
+        pivot = self.pivot
+        if pivot is None:
+            pivot = torch.zeros(sum(self.widths.values()), dtype=torch.float64, device=self.device)
+        return [self.parts, self.counts, pivot]
+
+    def _holding(self, state: State) -> "JointStatistics":
+        """Statistics like these, of another state."""
+        found = JointStatistics(self.widths, self.method, self.device)
+        found.parts, found.counts, pivot = (tensor.to(self.device) for tensor in state)
+        found.pivot = pivot if bool(found.counts.any()) else None
         return found
 
     def _stacked(self, features: Mapping[str, Tensor], part: Tensor) -> Tensor:
