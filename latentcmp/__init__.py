@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from latentcmp.ops.segment_cumulants.moments import Moments
     from latentcmp.segments import Segments
     from latentcmp.statistics.joint import JointStatistics
+    from latentcmp.statistics.sample import AtomSample
 
 _HOMES = {
+    "AtomSample": "statistics.sample",
     "Comparison": "comparison",
     "ErrorMatrix": "comparison",
     "Features": "features",
@@ -43,6 +45,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AtomSample",
     "Comparison",
     "ErrorMatrix",
     "Features",

@@ -18,11 +18,12 @@ from latentcmp.errors import InputError
 from latentcmp.reconstruction.pairs import Compressed, Measure, global_errors
 from latentcmp.reconstruction.solvers import Folds, Solver
 from latentcmp.statistics.reduce import Group, State, check_same, merged_by_tree
-from latentcmp.statistics.storage import read_statistics, write_statistics
+from latentcmp.statistics.storage import check_tensors, read_statistics, write_statistics
 
 Method = Literal["qr", "gram"]
 Part = Literal["train", "test"]
 PARTS = ("fold 1", "fold 2", "test")
+KIND = "joint statistics"
 STATE = ("parts", "counts", "pivot")
 UNSEEN: dict[str, float] = {"qr": 0.0, "gram": 1e-7}  # of the largest singular value: the rounding of each method
 
@@ -180,19 +181,16 @@ class JointStatistics:
 
     def save(self, path: str | Path) -> None:
         """Write the statistics to a safetensors file, whole or not at all."""
-        write_statistics(
-            Path(path), dict(zip(STATE, self._state(), strict=True)), {"widths": self.widths, "method": self.method}
-        )
+        tensors = dict(zip(STATE, self._state(), strict=True))
+        write_statistics(Path(path), KIND, tensors, {"widths": self.widths, "method": self.method})
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str | None = None) -> "JointStatistics":
         """Read what `save` wrote. Raises InputError for a file that is missing, damaged or of another version."""
-        tensors, known = read_statistics(Path(path))
+        tensors, known = read_statistics(Path(path), KIND)
         found = cls(known["widths"], known["method"], device)
-        if tensors["parts"].shape != found.parts.shape or tensors["counts"].shape != found.counts.shape:
-            raise InputError(
-                f"{path} holds statistics of shape {tuple(tensors['parts'].shape)}, not those of its widths"
-            )
+        empty = dict(zip(STATE, found._state(), strict=True))
+        check_tensors(Path(path), tensors, {name: (tuple(like.shape), like.dtype) for name, like in empty.items()})
         return found._holding([tensors[name] for name in STATE])
 
     def _state(self) -> State:

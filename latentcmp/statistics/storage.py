@@ -14,14 +14,14 @@ from latentcmp.errors import InputError
 FORMAT = "latentcmp-statistics-2"
 
 
-def write_statistics(path: Path, tensors: dict[str, Tensor], known: dict[str, Any]) -> None:
-    """Write tensors and what is known of them; an earlier file is replaced only by a whole one."""
+def write_statistics(path: Path, kind: str, tensors: dict[str, Tensor], known: dict[str, Any]) -> None:
+    """Write tensors of a kind and what is known of them; an earlier file is replaced only by a whole one."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     held = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
-    text = json.dumps(known)
+    text = json.dumps({"kind": kind, **known})
     try:
         save_file(held, aside, {"format": FORMAT, "known": text, "digest": _digest(held, text)})
         os.replace(aside, path)
@@ -31,8 +31,8 @@ def write_statistics(path: Path, tensors: dict[str, Tensor], known: dict[str, An
         aside.unlink(missing_ok=True)
 
 
-def read_statistics(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and what is known of them. Raises InputError for anything but a whole file of this version."""
+def read_statistics(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and what is known of them. Raises InputError for anything but a whole file of kind and version."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -47,7 +47,18 @@ def read_statistics(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"{path} is of format {header.get('format')!r}, expected {FORMAT!r}; make it anew")
     if header.get("digest") != _digest(tensors, header.get("known", "")):
         raise InputError(f"{path} is damaged: its content does not have the digest it was written with")
-    return tensors, json.loads(header["known"])
+    known = json.loads(header["known"])
+    if known["kind"] != kind:
+        raise InputError(f"{path} holds {known['kind']}, expected {kind}")
+    return tensors, known
+
+
+def check_tensors(path: Path, tensors: dict[str, Tensor], expected: dict[str, tuple[tuple[int, ...], Any]]) -> None:
+    """Raise InputError unless the tensors are those expected, {name: (shape, dtype, or None for any)}."""
+    found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    wanted = {name: (shape, dtype or found.get(name, (shape, None))[1]) for name, (shape, dtype) in expected.items()}
+    if found != wanted:
+        raise InputError(f"{path} holds tensors {found}, expected {expected}; make it anew")
 
 
 def _digest(tensors: dict[str, Tensor], text: str) -> str:
