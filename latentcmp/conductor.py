@@ -1,31 +1,25 @@
-"""The conductor: models x structures, through their features, to errors between all ordered pairs."""
+"""The conductor: models x structures, through statistics of their features, to errors between all ordered pairs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from latentcmp._timing import Timing
-from latentcmp.comparison import Comparison, ErrorMatrix, Level
+from latentcmp.comparison import Comparison, ErrorMatrix
 from latentcmp.config import CompareConfig
 from latentcmp.errors import InputError
-from latentcmp.features import (
-    Features,
-    Progress,
-    choose_device,
-    existing_point,
-    extract_layers,
-    structures_manifest,
-)
-from latentcmp.matrices import Job, RowSplit, versions
+from latentcmp.features import structures_manifest
+from latentcmp.gathering import Collected, ModelSource, collect
+from latentcmp.levels import Job
 from latentcmp.models.card import Adapter
 from latentcmp.models.registry import ModelSpec, check_available, identity, load, parse_all
-from latentcmp.ops.segment_cumulants import segment_cumulants
-from latentcmp.reconstruction.local import check_local_points
-from latentcmp.reconstruction.solvers import checked_alphas
+from latentcmp.plan import Plan
+from latentcmp.ranks import gathered_by_all, process_group, rank_device
+from latentcmp.reconstruction.solvers import Solver, checked_alphas
+from latentcmp.running import Progress, choose_device, existing_point
+from latentcmp.shards import Shard, is_done, write_shard
 from latentcmp.systems.read import Structures, read_systems
-from latentcmp.systems.screen import Screening, screen
-from latentcmp.systems.split import Split, split_as_paper, split_by_group
+from latentcmp.systems.screen import screen
 from latentcmp.systems.system import in_canonical_order
 
 
@@ -54,6 +48,40 @@ def compare(
 def run(config: CompareConfig, structures: Structures | None = None, progress: Progress | None = None) -> Comparison:
     """`compare` from a configuration."""
     timing = Timing()
+    plan, sources = prepare(config, structures, timing)
+    collected = collect(plan, sources, range(len(plan.blocks)), timing, progress)
+    assert collected is not None
+    return finish(collected, timing, progress)
+
+
+def run_rank(
+    config: CompareConfig, structures: Structures | None, progress: Progress | None, rank: Shard
+) -> Comparison | None:
+    """`compare` in every process of a torchrun job: rank 0 returns what one process alone would, the others None."""
+    timing = Timing()
+    device = choose_device(rank_device(config.device))
+    with process_group(device):
+        plan, sources = prepare(config.model_copy(update={"device": str(device)}), structures, timing)
+        collected = collect(plan, sources, rank.blocks(len(plan.blocks)), timing, progress)
+        with timing.part("waiting for all ranks"):
+            whole = gathered_by_all(collected, plan.manifest)
+    return whole and finish(whole, timing, progress)
+
+
+def run_shard(
+    config: CompareConfig, structures: Structures | None, progress: Progress | None, shard: Shard, directory: Path
+) -> Path | None:
+    """Gather a shard of a comparison into its file, and return it; None where it was there already."""
+    timing = Timing()
+    plan, sources = prepare(config, structures, timing)
+    if is_done(directory, shard, plan.manifest):
+        return None
+    collected = collect(plan, sources, shard.blocks(len(plan.blocks)), timing, progress)
+    return write_shard(directory, shard, plan.manifest, collected)
+
+
+def prepare(config: CompareConfig, structures: Structures | None, timing: Timing) -> tuple[Plan, list[ModelSource]]:
+    """Load the models, read and screen the structures, and settle what is to be done with them."""
     specs = parse_all(config.models, config.layer)
     device = choose_device(config.device)
     for spec in specs:
@@ -66,21 +94,42 @@ def run(config: CompareConfig, structures: Structures | None = None, progress: P
     with timing.part("structures"):
         cards = [adapter.card for adapter in adapters.values()]
         screening = screen(in_canonical_order(systems), cards, config.on_unsupported)
-        split = _split(config, screening)
-    features = _extract(config, specs, adapters, screening, progress, timing)
-    ids = [system.id for system in screening.systems]
-    by_atom = RowSplit.of(split.atoms, [system.id for system in screening.systems for _ in range(len(system))])
-    by_structure = RowSplit.of(split.systems, ids)
-    values = {label: found.values for label, found in features.items()}
-    with timing.part("errors between atoms"):
-        atoms = _level(values, by_atom, config, progress, "errors between atoms")
-    with timing.part("errors between structures"):
-        descriptors = _descriptors(features, config.cumulant_order)
-        structures_level = _level(descriptors, by_structure, config, progress, "errors between structures")
+        known = {spec.label: identity(spec) for spec in specs}
+        plan = Plan.of(config, screening.systems, device.type, known, structures_manifest(screening))
+    return plan, [_source(specs, key, adapter, config, timing) for key, adapter in adapters.items()]
+
+
+def finish(collected: Collected, timing: Timing, progress: Progress | None = None) -> Comparison:
+    """From what was gathered of all blocks to the errors."""
+    config = CompareConfig(**collected.manifest["config"])
+    levels = {}
+    for kind, gathered in (("atoms", collected.atoms), ("structures", collected.structures)):
+        label = f"errors between {kind}"
+        kept = min(gathered.limits.train, int(gathered.n_rows[0]))  # structures are fewer than atoms
+        k = config.n_local_points and min(config.n_local_points, kept)
+        with timing.part(label):
+            job = Job(("gfre", "lfre"), k, config.solver, checked_alphas())
+            levels[kind] = job.run(gathered, collected.names.__getitem__, _step(progress, label))
     with timing.part("errors between orders"):
-        orders = _orders(descriptors, by_structure, config, progress)
-    manifest = _manifest(config, specs, features, screening, split)
-    return Comparison(tuple(values), atoms, structures_level, orders, manifest, timing.total())
+        orders = _orders(collected, config.solver, _step(progress, "errors between orders"))
+    known = {label: found | collected.layers[label] for label, found in collected.manifest["models"].items()}
+    manifest = collected.manifest | {"models": known}
+    return Comparison(tuple(known), levels["atoms"], levels["structures"], orders, manifest, timing.total())
+
+
+def _orders(collected: Collected, solver: Solver, advance: Callable[[int, int], None]) -> dict[str, ErrorMatrix]:
+    """For each model the GFRE of orders 1..i rebuilding orders 1..j: what each order adds."""
+    job = Job(("gfre",), None, solver, checked_alphas())
+    gathered, order, found = collected.structures, collected.manifest["order"], {}
+    for label, width in gathered.widths.items():
+        leading = {str(m): (label, m * width // order) for m in range(1, order + 1)}
+        found[label] = job.run(gathered, collected.names.__getitem__, columns=leading).gfre
+        advance(len(found), len(gathered.widths))
+    return found
+
+
+def _step(progress: Progress | None, label: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress and progress(label, done, total)
 
 
 def _check_layers(specs: Sequence[ModelSpec], adapters: dict[tuple[str, str], Adapter]) -> None:
@@ -93,92 +142,8 @@ def _check_layers(specs: Sequence[ModelSpec], adapters: dict[tuple[str, str], Ad
             raise InputError(f"{spec.label!r} and {twin!r} are the same layer, module {point.path!r}; give it once")
 
 
-def _split(config: CompareConfig, screening: Screening) -> Split:
-    """The split, and what the errors need of it, asked before the models run."""
-    if config.preset == "chorna2025":
-        split = split_as_paper(screening.systems, config.seed)
-    else:
-        split = split_by_group(screening.systems, config.tested, config.seed)
-    for name, test in (("structures", split.systems), ("atoms", split.atoms)):
-        n_test, n_train = int(test.sum()), int((~test).sum())
-        if n_train < 2 or n_test < 1:
-            raise InputError(
-                f"the split leaves {n_train} {name} for training and {n_test} for testing; errors need at least 2 and "
-                "1: give more structures"
-            )
-    if config.n_local_points is not None:
-        check_local_points(config.n_local_points, int((~split.atoms).sum()))
-    return split
-
-
-def _extract(
-    config: CompareConfig,
-    specs: Sequence[ModelSpec],
-    adapters: dict[tuple[str, str], Adapter],
-    screening: Screening,
-    progress: Progress | None,
-    timing: Timing,
-) -> dict[str, Features]:
-    """Features by label, each model run once for all of its layers."""
-    found: dict[tuple[tuple[str, str], str], Features] = {}
-    for source, adapter in adapters.items():
-        extracted = extract_layers(
-            adapter,
-            screening.systems,
-            [spec.layer for spec in specs if spec.source == source],
-            reduce=config.reduce,
-            batch_atoms=config.batch_atoms,
-            progress=progress,
-            timing=timing,
-        )
-        found.update({(source, layer): features for layer, features in extracted.items()})
-    return {spec.label: found[spec.source, spec.layer] for spec in specs}
-
-
-def _level(
-    matrices: Mapping[str, Tensor], split: RowSplit, config: CompareConfig, progress: Progress | None, label: str
-) -> Level:
-    k = config.n_local_points and min(config.n_local_points, len(split.train))  # structures may be fewer than atoms
-    job = Job(("gfre", "lfre"), k, config.solver, checked_alphas())
-    return job.run(matrices, split, lambda done, total: progress and progress(label, done, total))
-
-
-def _descriptors(features: Mapping[str, Features], order: int) -> dict[str, Tensor]:
-    """Progressive cumulants [n_systems, order * D] in the features' own unit, order-major, float64."""
-    return {
-        label: segment_cumulants(found.values.double(), found.ptr, order, root=True).flatten(1)
-        for label, found in features.items()
-    }
-
-
-def _orders(
-    descriptors: Mapping[str, Tensor], split: RowSplit, config: CompareConfig, progress: Progress | None
-) -> dict[str, ErrorMatrix]:
-    """For each model the GFRE of orders 1..i rebuilding orders 1..j: what each order adds."""
-    job = Job(("gfre",), None, config.solver, checked_alphas())
-    order, found = config.cumulant_order, {}
-    for done, (label, values) in enumerate(descriptors.items(), 1):
-        width = values.shape[1] // order
-        found[label] = job.run({str(m): values[:, : m * width] for m in range(1, order + 1)}, split).gfre
-        if progress:
-            progress("errors between orders", done, len(descriptors))
-    return found
-
-
-def _manifest(
-    config: CompareConfig,
-    specs: Sequence[ModelSpec],
-    features: Mapping[str, Features],
-    screening: Screening,
-    split: Split,
-) -> dict[str, Any]:
-    return {
-        "models": {spec.label: identity(spec) | features[spec.label].manifest for spec in specs},
-        "structures": structures_manifest(screening),
-        "split": split.rule,
-        "solver": config.solver,
-        "alphas": checked_alphas().tolist(),
-        "order": config.cumulant_order,
-        "config": config.model_dump(),
-        "versions": versions(),
-    }
+def _source(
+    specs: Sequence[ModelSpec], key: tuple[str, str], adapter: Adapter, config: CompareConfig, timing: Timing
+) -> ModelSource:
+    layers = {spec.label: spec.layer for spec in specs if spec.source == key}
+    return ModelSource(adapter, layers, config.reduce, config.batch_atoms, timing)

@@ -8,6 +8,8 @@ from latentcmp.errors import InputError
 from latentcmp.hooks.layout import Reduce
 from latentcmp.models.registry import DEFAULT_MODELS
 from latentcmp.reconstruction.solvers import Solver
+from latentcmp.statistics.gathered import Limits
+from latentcmp.statistics.joint import Method
 from latentcmp.systems.screen import OnUnsupported
 
 Preset = Literal["chorna2025"]
@@ -27,6 +29,9 @@ class CompareConfig(BaseModel):
     seed: int = Field(0, ge=0)
     solver: Solver = "cutoff"
     n_local_points: int | None = Field(None, ge=2)
+    local_train_rows: int = Field(Limits.train, ge=2)
+    local_test_rows: int = Field(Limits.test, ge=1)
+    statistics: Method = "qr"
     on_unsupported: OnUnsupported = "skip"
     device: str | None = None
     batch_atoms: int | None = Field(None, ge=1)

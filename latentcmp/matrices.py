@@ -1,23 +1,26 @@
 """Feature matrices at hand to errors between all ordered pairs of them; no model, no structure."""
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from latentcmp import __version__
-from latentcmp._settings import map_over_cores
-from latentcmp.comparison import Comparison, ErrorMatrix, Level
+from latentcmp.comparison import Comparison
 from latentcmp.errors import InputError
+from latentcmp.levels import Job
 from latentcmp.metrics import as_matrix, checked_split
-from latentcmp.reconstruction.pairs import Measure, Rows, check_measures, local_points, pointwise_errors, split_rows
+from latentcmp.reconstruction.pairs import Measure, check_measures
 from latentcmp.reconstruction.solvers import Solver, checked_alphas
-from latentcmp.reconstruction.summary import Owners, Summary
+from latentcmp.statistics.gathered import Gathered, Labels, Limits, parts_of
+from latentcmp.statistics.sample import row_keys
 from latentcmp.systems.split import rows_by_group
+
+_CHUNK = 8192
 
 
 def compare_features(
@@ -32,13 +35,17 @@ def compare_features(
     alphas: Any = None,
     test_fraction: float = 0.2,
     seed: int = 0,
+    local_train_rows: int = Limits.train,
+    local_test_rows: int = Limits.test,
 ) -> Comparison:
     """Errors between feature matrices at hand, {name: [n, D]}, which hold the same rows; no model is run.
 
     Tensors stay on their device. `test_idx` and `train_idx` are as in `latentcmp.metrics`, and with the same split
     the entries are those of its functions. `groups` [n] instead sends all rows of a group (a structure, a parent, a
     trajectory) to one side by a keyed hash of its label. `measures` are of "gfre", "gfrd", "lfre"; `n_local_points`
-    is the k of LFRE, by default min(D_X, D_Y) and at most the training rows. Raises InputError.
+    is the k of LFRE, by default min(D_X, D_Y) and at most the training rows. Global errors are of all rows; local ones,
+    and the intervals, of at most `local_train_rows` and `local_test_rows` rows with the smallest hashes, so that memory
+    beyond the matrices does not grow with their rows. Raises InputError.
     """
     if not features:
         raise InputError("no features were given; give a mapping of names to matrices [n, D]")
@@ -52,62 +59,26 @@ def compare_features(
         test_idx = rows_by_group(labels, n, test_fraction, seed)
     train, test = checked_split(matrices, train_idx, test_idx)
     job = Job(tuple(measures), n_local_points, solver, checked_alphas(alphas))
-    level = job.run(matrices, RowSplit(train, test, Owners([labels[row] for row in test.tolist()])))
+    gathered = gather_rows(matrices, train, test, Limits(local_train_rows, local_test_rows))
+    level = job.run(gathered, labels.__getitem__)
     manifest = {"versions": versions(), "solver": solver, "alphas": job.alphas.tolist()}
     return Comparison(tuple(matrices), level, manifest=manifest)
 
 
-@dataclass(frozen=True)
-class RowSplit:
-    """Training and test rows (positions), and the structures that the test rows belong to."""
-
-    train: np.ndarray
-    test: np.ndarray
-    owners: Owners
-
-    @classmethod
-    def of(cls, test: np.ndarray, ids: Sequence[str]) -> "RowSplit":
-        """From a mask [n] of test rows and the structure of every row."""
-        rows = np.flatnonzero(test)
-        return cls(np.flatnonzero(~test), rows, Owners([ids[row] for row in rows.tolist()]))
-
-
-@dataclass(frozen=True)
-class Job:
-    """Which measures, and how, between all ordered pairs of some matrices."""
-
-    measures: tuple[Measure, ...]
-    n_local_points: int | None
-    solver: Solver
-    alphas: np.ndarray
-
-    def run(
-        self,
-        matrices: Mapping[str, Tensor],
-        split: RowSplit,
-        advance: Callable[[int, int], None] = lambda done, total: None,
-    ) -> Level:
-        """All measures of all pairs; `advance(done, total)` is called after each source of the local errors."""
-        rows = split_rows(matrices, split.train, split.test)
-        names, sources = tuple(rows), list(rows.values())
-        found: dict[str, ErrorMatrix] = {}
-        for measure in self.measures:
-
-            def cells_of(source: Rows, measure: Measure = measure) -> list[Summary]:
-                options = {"n_local_points": self.n_local_points, "solver": self.solver, "alphas": self.alphas}
-                errors = pointwise_errors(source, sources, measure, **options)  # type: ignore[arg-type]
-                return [split.owners.summarise(row_errors) for row_errors in errors]
-
-            if measure == "lfre":  # spreads its own batches over the cores
-                cells = []
-                for source in sources:
-                    cells.append(cells_of(source))
-                    advance(len(cells), len(sources))
-            else:
-                cells = map_over_cores(cells_of, sources, sources[0].train.device)
-            found[measure] = ErrorMatrix(measure, names, cells)
-        neighbours = [[local_points(x, y, self.n_local_points) for y in sources] for x in sources]
-        return Level(found, len(split.train), len(split.test), neighbours if "lfre" in self.measures else None)
+def gather_rows(matrices: Mapping[str, Tensor], train: np.ndarray, test: np.ndarray, limits: Limits) -> Gathered:
+    """Stream matrices at hand through the statistics, chunk by chunk; their structures are the numbers of the rows."""
+    rows, n_train = np.concatenate([train, test]), len(train)
+    part = parts_of(np.arange(len(rows)) >= n_train)
+    keys = row_keys(["rows"], [len(rows)])
+    widths = {name: values.shape[1] for name, values in matrices.items()}
+    device = next(iter(matrices.values())).device
+    gathered = Gathered(widths, -(-len(rows) // _CHUNK), limits)
+    for block, start in enumerate(range(0, len(rows), _CHUNK)):
+        chunk = slice(start, start + _CHUNK)
+        index = torch.from_numpy(rows[chunk]).to(device)
+        labels = Labels(part[chunk], keys[chunk], np.arange(len(rows))[chunk], rows[chunk])
+        gathered.add(block, {name: values[index] for name, values in matrices.items()}, labels)
+    return gathered
 
 
 def versions() -> dict[str, str]:

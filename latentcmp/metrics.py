@@ -140,7 +140,7 @@ def _pointwise(
 
 
 def as_matrix(name: str, values: Any) -> Tensor:
-    """A finite 2-D tensor in float64 on the device of `values`. Raises InputError otherwise."""
+    """A finite 2-D floating-point tensor on the device of `values`, not copied. Raises InputError otherwise."""
     matrix = values.detach() if isinstance(values, Tensor) else _from_array(name, values)
     if matrix.ndim != 2:
         raise InputError(f"{name} must be a matrix [rows, features], got shape {tuple(matrix.shape)}")
@@ -151,7 +151,7 @@ def as_matrix(name: str, values: Any) -> Tensor:
     if not bool(torch.isfinite(matrix).all()):
         row = int((~torch.isfinite(matrix)).any(1).nonzero()[0, 0])
         raise InputError(f"{name} holds a NaN or an infinity, first in row {row}; remove or mend that row")
-    return matrix.to(torch.float64)
+    return matrix if matrix.is_floating_point() else matrix.to(torch.float64)
 
 
 def _from_array(name: str, values: Any) -> Tensor:
@@ -159,7 +159,8 @@ def _from_array(name: str, values: Any) -> Tensor:
         array = np.asarray(values)
         if np.iscomplexobj(array):
             raise InputError(f"{name} is complex; give real features")
-        return torch.from_numpy(np.array(array, dtype=np.float64))
+        known = array.dtype in (np.float32, np.float64) and array.flags.writeable
+        return torch.from_numpy(array if known else np.array(array, dtype=np.float64))
     except (TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise

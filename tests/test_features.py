@@ -8,8 +8,9 @@ from ase.build import molecule
 
 import latentcmp
 from latentcmp.errors import InputError
-from latentcmp.features import Features, batches, extract
+from latentcmp.features import Features, extract
 from latentcmp.models.registry import DEFAULT_MODELS, load
+from latentcmp.running import batches
 from latentcmp.systems.system import System
 
 

@@ -28,12 +28,22 @@ def check_measures(measures: Sequence[str]) -> None:
 
 
 class Rows:
-    """One feature matrix, split and scaled by its own training rows, in float64."""
+    """One feature matrix in float64, scaled: training rows, test rows, and the folds that a global map is fitted on.
 
-    def __init__(self, values: Tensor, train: Tensor, test: Tensor, name: str = "the matrix") -> None:
+    `folds` are those of `train`, unless others are given: what stands for more training rows than are at hand.
+    """
+
+    def __init__(self, train: Tensor, test: Tensor, folds: Folds | None = None) -> None:
+        self.train, self.test = train, test
+        if folds is not None:
+            self.folds = folds
+
+    @classmethod
+    def split(cls, values: Tensor, train: Tensor, test: Tensor, name: str = "the matrix") -> "Rows":
+        """From all rows and the positions of each side, scaled on the training rows."""
         values = values.to(torch.float64)
         scaling = Scaling.fit(values[train], name)
-        self.train, self.test = scaling(values[train]), scaling(values[test])
+        return cls(scaling(values[train]), scaling(values[test]))
 
     @cached_property
     def folds(self) -> Folds:
@@ -49,7 +59,7 @@ def split_rows(features: Mapping[str, Tensor], train_idx: np.ndarray, test_idx: 
     """Scale every matrix of `features` on the training rows."""
     device = next(iter(features.values())).device
     train, test = (torch.from_numpy(rows).to(device) for rows in (train_idx, test_idx))
-    return {name: Rows(values, train, test, name) for name, values in features.items()}
+    return {name: Rows.split(values, train, test, name) for name, values in features.items()}
 
 
 def pointwise_errors(
@@ -94,11 +104,15 @@ def _local(
 
 
 class Compressed(NamedTuple):
-    """Rows that stand for a feature matrix, with its inner products: training folds and test part, scaled."""
+    """What stands for the rows of a feature matrix, with their inner products: training folds and test part, scaled.
+
+    `scaling` is that of the rows themselves.
+    """
 
     folds: Folds
     test: Tensor
     n_test: int
+    scaling: Scaling
 
 
 def global_errors(

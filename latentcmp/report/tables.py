@@ -10,7 +10,7 @@ from rich.text import Text
 
 from latentcmp.comparison import Comparison, ErrorMatrix
 from latentcmp.config import CompareConfig
-from latentcmp.features import BATCH_ATOMS, choose_device
+from latentcmp.running import BATCH_ATOMS, choose_device
 
 LISTED = 10
 MODEL_PARTS = ("imports and loading", "graphs", "inference")

@@ -7,6 +7,7 @@ Gram matrices (by sums) merge. The column s, which debiased similarities need, c
 """
 
 from collections.abc import Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -16,12 +17,14 @@ from torch import Tensor
 
 from latentcmp.errors import InputError
 from latentcmp.reconstruction.pairs import Compressed, Measure, global_errors
+from latentcmp.reconstruction.scaling import Scaling
 from latentcmp.reconstruction.solvers import Folds, Solver
 from latentcmp.statistics.reduce import Group, State, check_same, merged_by_tree
 from latentcmp.statistics.storage import check_tensors, read_statistics, write_statistics
 
 Method = Literal["qr", "gram"]
 Part = Literal["train", "test"]
+Columns = Mapping[str, tuple[str, int]]
 PARTS = ("fold 1", "fold 2", "test")
 KIND = "joint statistics"
 STATE = ("parts", "counts", "pivot")
@@ -113,26 +116,36 @@ class JointStatistics:
         Raises InputError, on every rank, where widths or methods differ, and without a process group.
         """
         check_same(f"{self.method} of {self.widths}", self.device, group)
-        total = self._holding([tensor.clone() for tensor in self._state()])
+        total = self.holding([tensor.clone() for tensor in self.state()])
 
         def merge(state: State) -> State:
-            total.merge(self._holding(state))
-            return total._state()
+            total.merge(self.holding(state))
+            return total.state()
 
-        merged = self._holding(merged_by_tree(total._state(), merge, self.device, group))
+        merged = self.holding(merged_by_tree(total.state(), merge, self.device, group))
         self.parts, self.counts, self.pivot = merged.parts, merged.counts, merged.pivot
 
-    def errors(self, measure: Measure = "gfre", solver: Solver = "cutoff", alphas: np.ndarray | None = None) -> Tensor:
+    def errors(
+        self,
+        measure: Measure = "gfre",
+        solver: Solver = "cutoff",
+        alphas: np.ndarray | None = None,
+        columns: Columns | None = None,
+    ) -> Tensor:
         """GFRE or GFRD of all ordered pairs: [n_names, n_names] on the CPU, sources in rows, in the order of `widths`.
 
-        Raises InputError where a part has too few rows, a matrix is constant over training, or a value was not finite.
+        With `columns`, {name: (matrix, n)}, the pairs are of the first n columns of matrices, in their order. Raises
+        InputError where a part has too few rows, a matrix is constant over training, or a value was not finite.
         """
-        matrices = list(self.compressed().values())
+        matrices = list(self.compressed(columns).values())
         rows = [global_errors(source, matrices, measure, solver, alphas, UNSEEN[self.method]) for source in matrices]
         return torch.stack([torch.stack(row) for row in rows]).cpu()
 
-    def compressed(self) -> dict[str, Compressed]:
-        """For each matrix, rows that stand for its own: centred and scaled on all training rows, folds and test."""
+    def compressed(self, columns: Columns | None = None) -> dict[str, Compressed]:
+        """For each matrix, rows that stand for its own: centred and scaled on all training rows, folds and test.
+
+        With `columns`, as in `errors`, for the first columns of matrices.
+        """
         n_first, n_second, n_test = self.counts.tolist()
         if n_first < 1 or n_second < 1 or n_test < 1:
             seen = ", ".join(f"{n} in {name}" for n, name in zip((n_first, n_second, n_test), PARTS, strict=True))
@@ -143,15 +156,14 @@ class JointStatistics:
         about = self._about(self.pivot + mean)[:, : len(mean) + 1, : len(mean) + 1]
         first, second, test = (factor[:, 1:] for factor in self._factors(about))
         full = torch.linalg.qr(torch.cat([first, second]), mode="r").R
-        found, start = {}, 0
-        for name, width in self.widths.items():
-            columns = slice(start, start + width)
-            start += width
-            scale = (full[:, columns].square().sum() / (n_first + n_second)).sqrt()
-            _check_spread(name, scale, (self.pivot + mean)[columns], f"{n_first + n_second} training rows")
-            of_folds = [part[:, columns] / scale for part in (first, second, full)]
+        found = {}
+        for name, chosen in self._slices(columns).items():
+            scale = (full[:, chosen].square().sum() / (n_first + n_second)).sqrt()
+            scaling = Scaling((self.pivot + mean)[chosen], scale)
+            _check_spread(name, scale, scaling.mean, f"{n_first + n_second} training rows")
+            of_folds = [part[:, chosen] / scale for part in (first, second, full)]
             folds = Folds(of_folds[0], of_folds[1], of_folds[2], n_first, n_second)
-            found[name] = Compressed(folds, test[:, columns] / scale, n_test)
+            found[name] = Compressed(folds, test[:, chosen] / scale, n_test, scaling)
         return found
 
     def centred(self, part: Part = "train") -> Centred:
@@ -181,7 +193,7 @@ class JointStatistics:
 
     def save(self, path: str | Path) -> None:
         """Write the statistics to a safetensors file, whole or not at all."""
-        tensors = dict(zip(STATE, self._state(), strict=True))
+        tensors = dict(zip(STATE, self.state(), strict=True))
         write_statistics(Path(path), KIND, tensors, {"widths": self.widths, "method": self.method})
 
     @classmethod
@@ -189,18 +201,18 @@ class JointStatistics:
         """Read what `save` wrote. Raises InputError for a file that is missing, damaged or of another version."""
         tensors, known = read_statistics(Path(path), KIND)
         found = cls(known["widths"], known["method"], device)
-        empty = dict(zip(STATE, found._state(), strict=True))
+        empty = dict(zip(STATE, found.state(), strict=True))
         check_tensors(Path(path), tensors, {name: (tuple(like.shape), like.dtype) for name, like in empty.items()})
-        return found._holding([tensors[name] for name in STATE])
+        return found.holding([tensors[name] for name in STATE])
 
-    def _state(self) -> State:
+    def state(self) -> State:
         """All that rows have left here, as tensors; the pivot is zero where no row was seen."""
         pivot = self.pivot
         if pivot is None:
             pivot = torch.zeros(sum(self.widths.values()), dtype=torch.float64, device=self.device)
         return [self.parts, self.counts, pivot]
 
-    def _holding(self, state: State) -> "JointStatistics":
+    def holding(self, state: State) -> "JointStatistics":
         """Statistics like these, of another state."""
         found = JointStatistics(self.widths, self.method, self.device)
         found.parts, found.counts, pivot = (tensor.to(self.device) for tensor in state)
@@ -218,6 +230,12 @@ class JointStatistics:
                     f"got {tuple(values.shape)} on {values.device}"
                 )
         return torch.cat([features[name].detach().to(torch.float64) for name in self.widths], dim=1)
+
+    def _slices(self, columns: Columns | None) -> dict[str, slice]:
+        """Where the columns of each matrix stand among those of all."""
+        starts = dict(zip(self.widths, accumulate(self.widths.values(), initial=0), strict=False))
+        columns = columns or {name: (name, width) for name, width in self.widths.items()}
+        return {name: slice(starts[matrix], starts[matrix] + n) for name, (matrix, n) in columns.items()}
 
     def _augmented(self, shifted: Tensor) -> Tensor:
         """[1 | X - p | s] from X - p: ones in front, the squared row norm of every matrix behind."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,16 @@ def check_tensors(path: Path, tensors: dict[str, Tensor], expected: dict[str, tu
     wanted = {name: (shape, dtype or found.get(name, (shape, None))[1]) for name, (shape, dtype) in expected.items()}
     if found != wanted:
         raise InputError(f"{path} holds tensors {found}, expected {expected}; make it anew")
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors on the CPU, under prefix/name."""
+    return {f"{prefix}/{name}": tensor.cpu() for name, tensor in tensors.items()}
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that are named prefix/name, as name."""
+    return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}/")}
 
 
 def _digest(tensors: dict[str, Tensor], text: str) -> str:

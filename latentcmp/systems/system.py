@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 
 import numpy as np
@@ -24,6 +25,11 @@ class System:
     def __len__(self) -> int:
         return len(self.atoms)
 
+    @cached_property
+    def key(self) -> str:
+        """A hash of its content, by which structures are ordered."""
+        return digest(self.atoms)
+
 
 def digest(atoms: Atoms) -> str:
     """A hash of species, positions, cell and periodicity: the same on every machine, whatever the file order."""
@@ -41,14 +47,14 @@ def digest(atoms: Atoms) -> str:
 def set_hash(systems: Iterable[System]) -> str:
     """A hash of a set of systems, free of their order: identities and contents."""
     state = blake2b(digest_size=16)
-    for line in sorted(f"{system.id}\0{digest(system.atoms)}" for system in systems):
+    for line in sorted(f"{system.id}\0{system.key}" for system in systems):
         state.update(line.encode(errors="surrogateescape"))
     return state.hexdigest()
 
 
 def in_canonical_order(systems: Iterable[System]) -> list[System]:
     """Sorted by content, then name: what is computed from them is free of the order in which they came."""
-    return sorted(systems, key=lambda system: (digest(system.atoms), system.id))
+    return sorted(systems, key=lambda system: (system.key, system.id))
 
 
 def offsets(systems: Sequence[System]) -> np.ndarray:

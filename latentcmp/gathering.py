@@ -1,0 +1,125 @@
+"""The pass: block after block of structures through every source of features, into statistics."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from latentcmp._settings import one_torch_thread
+from latentcmp._timing import Timing
+from latentcmp.config import CompareConfig
+from latentcmp.features import layer_manifest
+from latentcmp.hooks.layout import Reduce
+from latentcmp.models.card import Adapter
+from latentcmp.ops.segment_cumulants import segment_cumulants
+from latentcmp.plan import Plan
+from latentcmp.running import Advance, Progress, check_finite, counted, run_layers
+from latentcmp.statistics.gathered import Gathered, Limits
+from latentcmp.systems.system import System, offsets
+
+
+class Source(Protocol):
+    """Where features come from: a loaded model, or a directory of features."""
+
+    @property
+    def name(self) -> str:
+        """What its progress is shown under."""
+
+    def rows(self, systems: Sequence[System], advance: Advance | None = None) -> dict[str, Tensor]:
+        """Features {label: [n_atoms, D]} of structures, in their order, on the device of the comparison."""
+
+    def manifest(self, label: str, values: Tensor) -> dict[str, Any]:
+        """What is known of the features of a label."""
+
+
+@dataclass
+class ModelSource:
+    """A loaded model with the layers that are asked of it, by label."""
+
+    adapter: Adapter
+    layers: Mapping[str, str]
+    reduce: Reduce
+    batch_atoms: int | None
+    timing: Timing
+
+    @property
+    def name(self) -> str:
+        return self.adapter.card.name
+
+    def rows(self, systems: Sequence[System], advance: Advance | None = None) -> dict[str, Tensor]:
+        """Raises InputError for a failure of the model, and for values that are not finite."""
+        found = run_layers(
+            self.adapter,
+            self.layers.values(),
+            systems,
+            reduce=self.reduce,
+            batch_atoms=self.batch_atoms,
+            timing=self.timing,
+            advance=advance,
+        )
+        for values in found.values():
+            check_finite(self.name, values, systems)
+        return {label: found[layer] for label, layer in self.layers.items()}
+
+    def manifest(self, label: str, values: Tensor) -> dict[str, Any]:
+        return layer_manifest(self.adapter, self.layers[label], values, self.reduce)
+
+
+class Collected:
+    """Statistics of atoms and of structures: all that a comparison is finished from.
+
+    `manifest` is that of the plan, `layers` what the sources say of the features of each label, `names` the structures
+    (by number) that the kept test rows are of.
+    """
+
+    def __init__(self, manifest: dict[str, Any], layers: dict[str, dict[str, Any]]) -> None:
+        self.manifest, self.layers, self.names = manifest, layers, dict[int, str]()
+        config = CompareConfig(**manifest["config"])
+        limits = Limits(config.local_train_rows, config.local_test_rows)
+        widths = {label: layer["width"] for label, layer in layers.items()}
+        wide = {label: config.cumulant_order * width for label, width in widths.items()}
+        self.atoms, self.structures = (
+            Gathered(of_kind, manifest["n_blocks"], limits, config.statistics) for of_kind in (widths, wide)
+        )
+
+    def merge(self, other: "Collected") -> None:
+        """Take in the blocks of another."""
+        self.atoms.merge(other.atoms)
+        self.structures.merge(other.structures)
+        self.names |= other.names
+
+
+def collect(
+    plan: Plan, sources: Sequence[Source], blocks: Sequence[int], timing: Timing, progress: Progress | None = None
+) -> Collected | None:
+    """Gather some blocks of a plan, which no other process gathers; None where there are none."""
+    n_atoms = sum(len(system) for block in blocks for system in plan.of_block(block))
+    advance = {source.name: counted(progress, source.name, n_atoms) for source in sources}
+    found = None
+    for block in blocks:
+        features, layers = {}, {}
+        for source in sources:
+            made = source.rows(plan.of_block(block), advance[source.name])
+            features.update(made)
+            layers.update({label: source.manifest(label, values) for label, values in made.items()})
+        found = found or Collected(plan.manifest, layers)
+        with timing.part("statistics"), one_torch_thread():  # more threads would change the last bits
+            found.atoms.add(block, features, plan.atom_labels(block))
+            found.structures.add(block, descriptors(plan, block, features), plan.structure_labels(block))
+    if found is not None:
+        owners = (gathered.sampled(1).owners.tolist() for gathered in (found.atoms, found.structures))
+        found.names = {number: plan.systems[number].id for numbers in owners for number in numbers}
+    return found
+
+
+def descriptors(plan: Plan, block: int, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Progressive cumulants [n_systems, order * D] in the features' own unit, order-major, float64."""
+    ptr = torch.from_numpy(offsets(plan.of_block(block)))
+    return {
+        label: segment_cumulants(values.double(), ptr.to(values.device), plan.config.cumulant_order, root=True).flatten(
+            1
+        )
+        for label, values in features.items()
+    }

@@ -1,0 +1,131 @@
+"""A part of a comparison in a file of its own, and the comparison from all of its parts."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from latentcmp.errors import InputError
+from latentcmp.gathering import Collected
+from latentcmp.statistics.storage import prefixed, read_statistics, under, write_statistics
+
+KIND = "a shard of a comparison"
+Packed = tuple[dict[str, Tensor], dict[str, Any]]
+
+
+class Shard(NamedTuple):
+    """Part `number` (from 1) of `count` parts of a comparison."""
+
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """From 3/64. Raises InputError for anything else."""
+        first, slash, last = text.partition("/")
+        if not (slash and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+            raise InputError(f"a shard is given as NUMBER/COUNT, from 1/COUNT to COUNT/COUNT, got {text!r}")
+        return cls(int(first), int(last))
+
+    def blocks(self, n_blocks: int) -> range:
+        """The blocks of this part: neighbours, so that a shard holds few nodes of the tree."""
+        return range(n_blocks * (self.number - 1) // self.of, n_blocks * self.number // self.of)
+
+    def path(self, directory: Path) -> Path:
+        return directory / f"shard-{self.number:04d}-of-{self.of:04d}.safetensors"
+
+
+def write_shard(directory: Path, shard: Shard, manifest: dict[str, Any], collected: Collected | None) -> Path:
+    """Write what a shard has gathered (None: it had no block), whole or not at all."""
+    tensors, known = pack(manifest, collected)
+    path = shard.path(directory)
+    write_statistics(path, KIND, tensors, known | {"shard": shard})
+    return path
+
+
+def is_done(directory: Path, shard: Shard, manifest: dict[str, Any]) -> bool:
+    """Whether the file of a shard is there and whole. Raises InputError where it is one of another comparison."""
+    path = shard.path(directory)
+    try:
+        _, known = read_statistics(path, KIND)
+    except InputError:
+        return False  # not there, or damaged: to be written anew
+    _check_same(path, known, "this one", {"manifest": json.loads(json.dumps(manifest)), "shard": shard})
+    return True
+
+
+def merge_shards(directories: Sequence[Path], partial: bool = False) -> Collected:
+    """Everything that the shards in some directories have gathered.
+
+    Raises InputError for files that are damaged or of different comparisons, for a shard that is there twice, and,
+    unless `partial`, for a set that is not whole.
+    """
+    paths = [path for directory in directories for path in sorted(directory.glob("shard-*-of-*.safetensors"))]
+    seen: dict[Shard, Path] = {}
+    whole: Collected | None = None
+    first: dict[str, Any] = {}
+    for path in paths:
+        tensors, known = read_statistics(path, KIND)
+        shard = Shard(*known["shard"])
+        first = first or known
+        if shard in seen:
+            raise InputError(f"shard {shard.number} of {shard.of} is there twice: {seen[shard]} and {path}")
+        _check_same(path, known, str(paths[0]), first)
+        seen[shard] = path
+        whole = merged(whole, unpack(tensors, known))
+    missing = sorted({number for _, of in seen for number in range(1, of + 1)} - {shard.number for shard in seen})
+    if whole is None or (missing and not partial):
+        found = (
+            f"shards {', '.join(map(str, missing))} of {first['shard'][1]} are missing" if seen else "no shard is there"
+        )
+        raise InputError(
+            f"{found} in {', '.join(map(str, directories))}; run --shard for them, or merge with --partial"
+        )
+    return whole
+
+
+def merged(whole: Collected | None, part: Collected | None) -> Collected | None:
+    """Both together, where there are both."""
+    if whole is not None and part is not None:
+        whole.merge(part)
+    return whole or part
+
+
+def pack(manifest: dict[str, Any], collected: Collected | None) -> Packed:
+    """What was gathered as tensors on the CPU, and what is known of it; `unpack` is the way back."""
+    if collected is None:
+        return {}, {"manifest": manifest, "layers": {}, "names": {}}
+    tensors = prefixed("atoms", collected.atoms.tensors()) | prefixed("structures", collected.structures.tensors())
+    return tensors, {"manifest": manifest, "layers": collected.layers, "names": collected.names}
+
+
+def unpack(tensors: dict[str, Tensor], known: dict[str, Any]) -> Collected | None:
+    """What `pack` packed; None where nothing had been gathered."""
+    if not known["layers"]:
+        return None
+    found = Collected(known["manifest"], known["layers"])
+    found.names = {int(number): name for number, name in known["names"].items()}
+    found.atoms.take(under("atoms", tensors))
+    found.structures.take(under("structures", tensors))
+    return found
+
+
+def _check_same(path: Path, known: dict[str, Any], other: str, expected: dict[str, Any]) -> None:
+    """Raise InputError naming what differs between two comparisons."""
+    mine, theirs = (_flat(found["manifest"]) | {"shards": found["shard"][1]} for found in (known, expected))
+    differing = [key for key in theirs if mine.get(key) != theirs[key]]
+    if differing:
+        key = differing[0]
+        raise InputError(
+            f"{path} is of another comparison than {other}: {key} is {mine.get(key)!r}, not {theirs[key]!r}; shards go "
+            "together only when made of the same models, structures and options"
+        )
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested mappings by the path to them."""
+    if not isinstance(tree, Mapping):
+        return {prefix: tree}
+    return {key: leaf for name, branch in tree.items() for key, leaf in _flat(branch, f"{prefix}.{name}").items()}
