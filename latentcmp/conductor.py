@@ -65,7 +65,7 @@ def run_rank(
         collected = collect(plan, sources, rank.blocks(len(plan.blocks)), timing, progress)
         with timing.part("waiting for all ranks"):
             whole = gathered_by_all(collected, plan.manifest)
-    return whole and finish(whole, timing, progress)
+    return finish(whole, timing, progress) if whole else None
 
 
 def run_shard(

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ def write_statistics(path: Path, kind: str, tensors: dict[str, Tensor], known: d
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be written: {error}") from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # it is gone after os.replace, and the folder may be none
+            aside.unlink()
 
 
 def read_statistics(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
