@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from latentcmp.models.card import Adapter
 from latentcmp.models.registry import identity, load, parse
 from latentcmp.systems.read import Structures, read_systems
 from latentcmp.systems.screen import OnUnsupported, Screening, screen
-from latentcmp.systems.system import System, offsets, set_hash
+from latentcmp.systems.system import AnySystem, System, SystemRecord, offsets, set_hash
 
 Progress = Callable[[str, int, int], None]
 BATCH_ATOMS = {"cpu": 64, "cuda": 4096}
@@ -29,7 +30,8 @@ class Features:
     """Atom features of one model at one layer.
 
     `values` [n_atoms, D] lie on the model's device in its own dtype, `ptr` [n_systems + 1] (int64, same device)
-    are the CSR offsets of the systems, named by `ids`; `numbers` [n_atoms] are atomic numbers (int64, CPU).
+    are the CSR offsets of the systems, named by `ids`; `numbers` [n_atoms] are atomic numbers (int64, CPU). `systems`
+    say more of each system than its id, where more is known.
     """
 
     values: Tensor
@@ -37,9 +39,32 @@ class Features:
     ids: list[str]
     numbers: Tensor
     manifest: dict[str, Any] = field(default_factory=dict)
+    systems: list[SystemRecord] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def records(self) -> list[SystemRecord]:
+        """What is kept of each system beside its rows; a system of which only the id is known is its own group."""
+        counts = self.ptr.diff().tolist()
+        return self.systems or [SystemRecord(id, count, id) for id, count in zip(self.ids, counts, strict=True)]
+
+    def save(self, directory: str | Path, *, overwrite: bool = False) -> None:
+        """Write a directory that `latentcmp compare` and `Features.load` take. Raises InputError where it cannot.
+
+        Features that are there already are replaced only with `overwrite`.
+        """
+        from latentcmp.store.extraction import save
+
+        save(self, Path(directory), overwrite)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "Features":
+        """All features of a directory (`latentcmp.store.open_features`), on the CPU. Raises InputError."""
+        from latentcmp.store import open_features
+
+        return open_features(directory).to_features()
 
 
 def extract(
@@ -159,9 +184,9 @@ def run_batch(adapter: Adapter, batch: Sequence[System], timing: Timing | None =
         raise InputError(f"{adapter.card.name} failed on structure {shown}: {type(error).__name__}: {error}") from error
 
 
-def batches(systems: Sequence[System], batch_atoms: int) -> Iterator[list[System]]:
+def batches(systems: Iterable[AnySystem], batch_atoms: int) -> Iterator[list[AnySystem]]:
     """Consecutive systems, as many as fit in `batch_atoms` atoms and at least one."""
-    batch: list[System] = []
+    batch: list[AnySystem] = []
     size = 0
     for system in systems:
         if batch and size + len(system) > batch_atoms:
@@ -186,7 +211,7 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     return chosen
 
 
-def structures_manifest(screening: Screening) -> dict[str, Any]:
+def structures_manifest(screening: Screening[Any]) -> dict[str, Any]:
     """What a manifest records of the structures: counts, hash, and those skipped or boxed."""
     return {
         "n_systems": len(screening.systems),
@@ -226,7 +251,8 @@ def _features(
         "device": str(values.device),
     }
     numbers = torch.cat([torch.from_numpy(system.atoms.numbers).long() for system in systems])
-    return Features(values, ptr.to(values.device), [system.id for system in systems], numbers, manifest)
+    records = [system.record for system in systems]
+    return Features(values, ptr.to(values.device), [system.id for system in systems], numbers, manifest, records)
 
 
 def _check_finite(adapter: Adapter, values: Tensor, ptr: Tensor, systems: Sequence[System]) -> None:

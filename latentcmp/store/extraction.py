@@ -1,0 +1,117 @@
+"""A model's features to disk, shard by shard, so that memory holds one shard at a time."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from latentcmp.errors import InputError
+from latentcmp.features import (
+    BATCH_ATOMS,
+    Features,
+    Progress,
+    batches,
+    choose_device,
+    extract_layers,
+    structures_manifest,
+)
+from latentcmp.hooks.layout import Reduce
+from latentcmp.models.registry import check_available, identity, load, parse
+from latentcmp.store.shards import FeatureStore, ShardWriter, holds_features
+from latentcmp.systems.read import Structures, read_systems
+from latentcmp.systems.screen import OnUnsupported, screen
+from latentcmp.systems.system import AnySystem, in_canonical_order, offsets, set_hash
+
+SHARD_ATOMS = 65_536
+
+
+def extract_to(
+    directory: str | Path,
+    model: str,
+    structures: Structures | None = None,
+    layer: str = "last",
+    device: str | torch.device | None = None,
+    *,
+    reduce: Reduce = "invariant",
+    batch_atoms: int | None = None,
+    shard_atoms: int = SHARD_ATOMS,
+    on_unsupported: OnUnsupported = "skip",
+    trust: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> FeatureStore:
+    """Features of a model on structures, written to `directory` in shards of about `shard_atoms` atoms.
+
+    Options are those of `latentcmp.extract`. Rows are in the order that a comparison of models uses. A run that was
+    interrupted goes on where it stopped; until it ends, the directory has no index and does not read as features.
+    Raises InputError where the directory holds other features, unless `overwrite`, and what `extract` raises.
+    """
+    spec, device = parse(model, layer), choose_device(device)
+    check_available(spec, trust)
+    screening = screen(in_canonical_order(read_systems(structures)), [spec.card], on_unsupported)
+    size = batch_atoms or BATCH_ATOMS[device.type]
+    known = identity(spec)
+    request = {
+        **known,
+        "layer": spec.layer,
+        "reduce": reduce,
+        "structures_hash": set_hash(screening.systems),
+        "batch_atoms": size,
+        "shard_atoms": shard_atoms,
+    }
+    shards = list(shards_of(screening.systems, size, shard_atoms))
+    writer = ShardWriter(directory, request, len(shards), overwrite)
+    complete = all(writer.held(number) for number in range(len(shards)))
+    adapter = None if complete else load(spec, device, trust)
+    starts = offsets(screening.systems)
+    first = 0
+    for number, shard in enumerate(shards):
+        if adapter and not writer.held(number):
+            advance = _within(progress, int(starts[first]), int(starts[-1]))
+            found = extract_layers(adapter, shard, [spec.layer], reduce=reduce, batch_atoms=size, progress=advance)
+            writer.put(number, found[spec.layer], first)
+        first += len(shard)
+    records = [system.record for system in screening.systems]
+    return writer.finish(records, {**known, **structures_manifest(screening)})
+
+
+def save(features: Features, directory: Path, overwrite: bool = False) -> FeatureStore:
+    """Write features at hand. Raises InputError where the directory holds some already, unless `overwrite`."""
+    if holds_features(directory) and not overwrite:
+        raise InputError(f"{directory} holds features already; give another directory, or overwrite=True")
+    records = features.records
+    shards = list(batches(records, SHARD_ATOMS))
+    writer = ShardWriter(directory, features.manifest, len(shards), overwrite=True)
+    first = 0
+    for number, shard in enumerate(shards):
+        writer.put(number, _part(features, first, first + len(shard)), first)
+        first += len(shard)
+    return writer.finish(records, {})
+
+
+def shards_of(systems: Sequence[AnySystem], batch_atoms: int, shard_atoms: int) -> Iterator[list[AnySystem]]:
+    """Whole batches until they hold `shard_atoms` atoms: the batches are those of a run without shards."""
+    if shard_atoms < 1:
+        raise InputError(f"shard_atoms must be at least 1, got {shard_atoms}")
+    shard: list[AnySystem] = []
+    size = 0
+    for batch in batches(systems, batch_atoms):
+        shard += batch
+        size += sum(map(len, batch))
+        if size >= shard_atoms:
+            yield shard
+            shard, size = [], 0
+    if shard:
+        yield shard
+
+
+def _within(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """Progress over all shards, from the progress within one."""
+    return progress and (lambda label, done, _: progress(label, before + done, total))
+
+
+def _part(features: Features, first: int, last: int) -> Features:
+    """The systems first..last, as views."""
+    start, stop = int(features.ptr[first]), int(features.ptr[last])
+    rows, ptr = slice(start, stop), features.ptr[first : last + 1] - start
+    return Features(features.values[rows], ptr, features.ids[first:last], features.numbers[rows], features.manifest)
