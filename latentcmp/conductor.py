@@ -23,10 +23,11 @@ from latentcmp.models.registry import ModelSpec, check_available, identity, load
 from latentcmp.ops.segment_cumulants import segment_cumulants
 from latentcmp.reconstruction.local import check_local_points
 from latentcmp.reconstruction.solvers import checked_alphas
+from latentcmp.store import is_features
 from latentcmp.systems.read import Structures, read_systems
 from latentcmp.systems.screen import Screening, screen
 from latentcmp.systems.split import Split, split_as_paper, split_by_group
-from latentcmp.systems.system import in_canonical_order
+from latentcmp.systems.system import System, in_canonical_order
 
 
 def compare(
@@ -41,11 +42,12 @@ def compare(
 ) -> Comparison:
     """Errors between the features of all ordered pairs of models, atom by atom and structure by structure.
 
-    `models` are names (`latentcmp models` lists them; None: four), each with @LAYER where it differs from `layer`;
-    `structures` a path, several paths or a list of Atoms (None: the built-in set). `order` is the highest cumulant
-    of the structure descriptors (default 4). Further options are the keys of `latentcmp.config.CompareConfig`.
-    `progress(label, done, total)` is called as the work goes on. Raises InputError, MissingPackageError, HookError
-    or UntrustedCheckpointError, before the models run wherever that can be known before.
+    `models` are names (`latentcmp models` lists them; None: four), each with @LAYER where it differs from `layer`, or
+    directories of features that `latentcmp extract` wrote; `structures` a path, several paths or a list of Atoms
+    (None: the built-in set). `order` is the highest cumulant of the structure descriptors (default 4). Further options
+    are the keys of `latentcmp.config.CompareConfig`. `progress(label, done, total)` is called as the work goes on.
+    Raises InputError, MissingPackageError, HookError or UntrustedCheckpointError, before the models run wherever that
+    can be known before.
     """
     chosen = {} if models is None else {"models": tuple([models] if isinstance(models, str) else models)}
     return run(CompareConfig.of(layer=layer, order=order, device=device, **chosen, **options), structures, progress)
@@ -53,6 +55,10 @@ def compare(
 
 def run(config: CompareConfig, structures: Structures | None = None, progress: Progress | None = None) -> Comparison:
     """`compare` from a configuration."""
+    if any(map(is_features, config.models)):
+        from latentcmp.store_comparison import run_with_stores
+
+        return run_with_stores(config, structures, progress)
     timing = Timing()
     specs = parse_all(config.models, config.layer)
     device = choose_device(config.device)
@@ -66,8 +72,20 @@ def run(config: CompareConfig, structures: Structures | None = None, progress: P
     with timing.part("structures"):
         cards = [adapter.card for adapter in adapters.values()]
         screening = screen(in_canonical_order(systems), cards, config.on_unsupported)
-        split = _split(config, screening)
+        split = make_split(config, screening)
     features = _extract(config, specs, adapters, screening, progress, timing)
+    return compare_extracted(config, features, screening, split, progress, timing)
+
+
+def compare_extracted(
+    config: CompareConfig,
+    features: Mapping[str, Features],
+    screening: Screening[Any],
+    split: Split,
+    progress: Progress | None,
+    timing: Timing,
+) -> Comparison:
+    """Errors between features of the same systems, in the order of `screening`."""
     ids = [system.id for system in screening.systems]
     by_atom = RowSplit.of(split.atoms, [system.id for system in screening.systems for _ in range(len(system))])
     by_structure = RowSplit.of(split.systems, ids)
@@ -79,7 +97,7 @@ def run(config: CompareConfig, structures: Structures | None = None, progress: P
         structures_level = _level(descriptors, by_structure, config, progress, "errors between structures")
     with timing.part("errors between orders"):
         orders = _orders(descriptors, by_structure, config, progress)
-    manifest = _manifest(config, specs, features, screening, split)
+    manifest = _manifest(config, features, screening, split)
     return Comparison(tuple(values), atoms, structures_level, orders, manifest, timing.total())
 
 
@@ -93,7 +111,7 @@ def _check_layers(specs: Sequence[ModelSpec], adapters: dict[tuple[str, str], Ad
             raise InputError(f"{spec.label!r} and {twin!r} are the same layer, module {point.path!r}; give it once")
 
 
-def _split(config: CompareConfig, screening: Screening) -> Split:
+def make_split(config: CompareConfig, screening: Screening[Any]) -> Split:
     """The split, and what the errors need of it, asked before the models run."""
     if config.preset == "chorna2025":
         split = split_as_paper(screening.systems, config.seed)
@@ -115,7 +133,7 @@ def _extract(
     config: CompareConfig,
     specs: Sequence[ModelSpec],
     adapters: dict[tuple[str, str], Adapter],
-    screening: Screening,
+    screening: Screening[System],
     progress: Progress | None,
     timing: Timing,
 ) -> dict[str, Features]:
@@ -132,6 +150,9 @@ def _extract(
             timing=timing,
         )
         found.update({(source, layer): features for layer, features in extracted.items()})
+    for spec in specs:
+        features = found[spec.source, spec.layer]
+        features.manifest = identity(spec) | features.manifest
     return {spec.label: found[spec.source, spec.layer] for spec in specs}
 
 
@@ -166,14 +187,10 @@ def _orders(
 
 
 def _manifest(
-    config: CompareConfig,
-    specs: Sequence[ModelSpec],
-    features: Mapping[str, Features],
-    screening: Screening,
-    split: Split,
+    config: CompareConfig, features: Mapping[str, Features], screening: Screening[Any], split: Split
 ) -> dict[str, Any]:
     return {
-        "models": {spec.label: identity(spec) | features[spec.label].manifest for spec in specs},
+        "models": {label: found.manifest for label, found in features.items()},
         "structures": structures_manifest(screening),
         "split": split.rule,
         "solver": config.solver,

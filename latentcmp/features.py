@@ -240,7 +240,9 @@ def _features(
     adapter: Adapter, point: HookPoint, values: Tensor, systems: Sequence[System], reduce: Reduce
 ) -> Features:
     ptr = torch.from_numpy(offsets(systems))
-    _check_finite(adapter, values, ptr, systems)
+    records = [system.record for system in systems]
+    ids = [record.id for record in records]
+    check_finite(adapter.card.name, values, ptr, ids)
     manifest = {
         "layer": point.name,
         "module": point.path,
@@ -251,17 +253,17 @@ def _features(
         "device": str(values.device),
     }
     numbers = torch.cat([torch.from_numpy(system.atoms.numbers).long() for system in systems])
-    records = [system.record for system in systems]
-    return Features(values, ptr.to(values.device), [system.id for system in systems], numbers, manifest, records)
+    return Features(values, ptr.to(values.device), ids, numbers, manifest, records)
 
 
-def _check_finite(adapter: Adapter, values: Tensor, ptr: Tensor, systems: Sequence[System]) -> None:
+def check_finite(name: str, values: Tensor, ptr: Tensor, ids: Sequence[str]) -> None:
+    """Raise InputError for a NaN or an infinity in the features of `name`, with the first atom and its structure."""
     finite = torch.isfinite(values).all(dim=1)
     if bool(finite.all()):
         return
     row = int((~finite).nonzero()[0, 0])
     system = int(torch.searchsorted(ptr, row, right=True)) - 1
     raise InputError(
-        f"{adapter.card.name} gives a NaN or an infinity for {int((~finite).sum())} of {len(values)} atoms, first atom "
-        f"{row - int(ptr[system])} of structure {systems[system].id!r}; leave such structures out, or mend the model"
+        f"{name} gives a NaN or an infinity for {int((~finite).sum())} of {len(values)} atoms, first atom "
+        f"{row - int(ptr[system])} of structure {ids[system]!r}; leave such structures out, or mend the model"
     )

@@ -3,10 +3,16 @@
 from pathlib import Path
 
 from latentcmp.errors import InputError
+from latentcmp.models.registry import cards
 from latentcmp.store.index import INDEX
 from latentcmp.store.npy import NpyFeatures
 from latentcmp.store.shards import FeatureStore
 from latentcmp.store.stored import StoredFeatures
+
+
+def is_features(text: str) -> bool:
+    """Whether an argument that may name a model or a directory of features is the latter."""
+    return text not in cards() and (Path(text).is_dir() or (":" not in text and len(Path(text).parts) > 1))
 
 
 def open_features(path: str | Path) -> StoredFeatures:

@@ -49,7 +49,7 @@ def extract_to(
     spec, device = parse(model, layer), choose_device(device)
     check_available(spec, trust)
     screening = screen(in_canonical_order(read_systems(structures)), [spec.card], on_unsupported)
-    size = batch_atoms or BATCH_ATOMS[device.type]
+    size = BATCH_ATOMS[device.type] if batch_atoms is None else batch_atoms
     known = identity(spec)
     request = {
         **known,
@@ -91,8 +91,8 @@ def save(features: Features, directory: Path, overwrite: bool = False) -> Featur
 
 def shards_of(systems: Sequence[AnySystem], batch_atoms: int, shard_atoms: int) -> Iterator[list[AnySystem]]:
     """Whole batches until they hold `shard_atoms` atoms: the batches are those of a run without shards."""
-    if shard_atoms < 1:
-        raise InputError(f"shard_atoms must be at least 1, got {shard_atoms}")
+    if min(batch_atoms, shard_atoms) < 1:
+        raise InputError(f"batch_atoms and shard_atoms must be at least 1, got {batch_atoms} and {shard_atoms}")
     shard: list[AnySystem] = []
     size = 0
     for batch in batches(systems, batch_atoms):

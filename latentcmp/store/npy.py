@@ -31,7 +31,7 @@ class NpyFeatures(StoredFeatures):
 
     def __init__(self, directory: Path) -> None:
         values, structures = _array(directory, "values"), _array(directory, "structures")
-        if values.ndim != 2 or values.dtype.type not in (np.float16, np.float32, np.float64):
+        if values.ndim != 2 or not len(values) or values.dtype.type not in (np.float16, np.float32, np.float64):
             raise InputError(f"{directory / 'values.npy'} holds {values.dtype} {values.shape}, expected floats [n, D]")
         for name in ("structures", "numbers", *(["atoms"] if (directory / "atoms.npy").exists() else [])):
             _check_column(directory, name, _array(directory, name), len(values))
@@ -47,7 +47,7 @@ class NpyFeatures(StoredFeatures):
     @classmethod
     def open(cls, path: str | Path) -> "NpyFeatures":
         """Open a directory. Raises InputError that names the file which is missing, broken or does not fit."""
-        return cls(Path(path).absolute())
+        return cls(Path(os.path.abspath(path)))
 
     def read(self, start: int, stop: int) -> Tensor:
         rows = slice(start, stop) if self._order is None else self._order[start:stop]

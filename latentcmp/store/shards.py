@@ -1,5 +1,6 @@
 """Features as latentcmp writes them: safetensors shards and an index."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ class FeatureStore(StoredFeatures):
     @classmethod
     def open(cls, path: str | Path) -> "FeatureStore":
         """Open a directory. Raises InputError for a damaged index, one of another version, and a missing shard."""
-        store = cls(Path(path).absolute(), Index.read(Path(path)))
+        store = cls(Path(os.path.abspath(path)), Index.read(Path(path)))
         for number in range(len(store.index.shards)):
             if not store._path(number).is_file():
                 raise InputError(f"{store._path(number)} is missing; extract the features again")

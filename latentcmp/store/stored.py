@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from latentcmp.errors import InputError
-from latentcmp.features import Features, batches
+from latentcmp.features import Features, batches, check_finite
 from latentcmp.systems.system import SystemRecord, offsets
 
 
@@ -63,15 +63,14 @@ class StoredFeatures(ABC):
     def rows(self, ids: Sequence[str]) -> Tensor:
         """The rows of these systems, in this order. Raises InputError for a NaN or an infinity, and for damage."""
         positions = np.array([self._position[id] for id in ids], dtype=np.int64)
-        sizes = np.diff(self.ptr)[positions]
-        values = torch.empty(int(sizes.sum()), self.width, dtype=self.dtype)
-        ends = np.cumsum(sizes)
+        ptr = np.concatenate([[0], np.cumsum(np.diff(self.ptr)[positions])])
+        values = torch.empty(int(ptr[-1]), self.width, dtype=self.dtype)
         breaks = np.flatnonzero(np.diff(positions) != 1) + 1  # systems that lie side by side are read as one
         for run in np.split(np.arange(len(positions)), breaks) if len(positions) else []:
             first, last = run[0], run[-1]
-            place = slice(ends[first] - sizes[first], ends[last])
-            values[place] = self.read(int(self.ptr[positions[first]]), int(self.ptr[positions[last] + 1]))
-        self._check_finite(values, ids, ends)
+            found = self.read(int(self.ptr[positions[first]]), int(self.ptr[positions[last] + 1]))
+            values[ptr[first] : ptr[last + 1]] = found
+        check_finite(self.label, values, torch.from_numpy(ptr), ids)
         return values
 
     def blocks(self, n_atoms: int) -> Iterator[tuple[list[str], Tensor]]:
@@ -94,15 +93,6 @@ class StoredFeatures(ABC):
     @cached_property
     def _numbers(self) -> Tensor:
         return self.numbers
-
-    def _check_finite(self, values: Tensor, ids: Sequence[str], ends: np.ndarray) -> None:
-        finite = torch.isfinite(values).all(dim=1)
-        if bool(finite.all()):
-            return
-        row = int((~finite).nonzero()[0, 0])
-        system = int(np.searchsorted(ends, row, side="right"))
-        atom = row - int(ends[system - 1] if system else 0)
-        raise InputError(f"{self.label} holds a NaN or an infinity, first for atom {atom} of structure {ids[system]!r}")
 
 
 class FeaturesInMemory(StoredFeatures):
