@@ -1,15 +1,12 @@
-"""The command line: `latentcmp compare`, `latentcmp models`, `latentcmp doctor`."""
+"""The command line: `latentcmp compare`, `extract`, `models`, `doctor`, `bench`."""
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from latentcmp.errors import LatentcmpError
@@ -24,6 +21,23 @@ app = typer.Typer(
 out = Console(markup=False, emoji=False, highlight=False)
 err = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
+Structures = Annotated[
+    list[Path] | None,
+    typer.Option("--structures", "-s", help="A file that ASE reads; repeat for several. Default: the built-in set."),
+]
+Layer = Annotated[str, typer.Option(help="last, backbone, or a module path.")]
+Reduce = Annotated[
+    str, typer.Option(help="Equivariant columns: invariant (l = 0 only), norms (and norms of l > 0), full.")
+]
+OnUnsupported = Annotated[str, typer.Option(help="skip or error: what to do with structures that a model cannot take.")]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda or cuda:N. Default: CUDA where there is one.", show_default=False)
+]
+BatchAtoms = Annotated[
+    int | None, typer.Option(help="Atoms in a batch. Default: 64 on a CPU, 4096 on a GPU.", show_default=False)
+]
+Trust = Annotated[bool, typer.Option("--trust", help="Load checkpoints that need pickle, which can run code.")]
+
 
 @app.callback()
 def _root() -> None:
@@ -35,24 +49,18 @@ def compare(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names (see [cyan]latentcmp models[/]) or FAMILY:CHECKPOINT, each with @LAYER if it has its own. "
+            help="Names (see [cyan]latentcmp models[/]) or FAMILY:CHECKPOINT, each with @LAYER if it has its own, "
+            "or directories that [cyan]latentcmp extract[/] wrote. "
             "Default: chgnet-0.3.0 sevennet-0 sevennet-mf-0 diep.",
             show_default=False,
         ),
     ] = None,
-    structures: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--structures", "-s", help="A file that ASE reads; repeat for several. Default: the built-in set."
-        ),
-    ] = None,
+    structures: Structures = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the results.")] = Path(
         "latentcmp-results"
     ),
-    layer: Annotated[str, typer.Option(help="last, backbone, or a module path.")] = "last",
-    reduce: Annotated[
-        str, typer.Option(help="Equivariant columns: invariant (l = 0 only), norms (and norms of l > 0), full.")
-    ] = "invariant",
+    layer: Layer = "last",
+    reduce: Reduce = "invariant",
     order: Annotated[
         int | None,
         typer.Option(help="Highest cumulant of the structure descriptors, 1 to 8. Default: 4.", show_default=False),
@@ -70,18 +78,10 @@ def compare(
         int | None,
         typer.Option(help="Neighbours of a local map. Default: the smaller width of the pair.", show_default=False),
     ] = None,
-    on_unsupported: Annotated[
-        str, typer.Option(help="skip or error: what to do with structures that a model cannot take.")
-    ] = "skip",
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N. Default: CUDA where there is one.", show_default=False)
-    ] = None,
-    batch_atoms: Annotated[
-        int | None, typer.Option(help="Atoms in a batch. Default: 64 on a CPU, 4096 on a GPU.", show_default=False)
-    ] = None,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Load checkpoints that need pickle, which can run code.")
-    ] = False,
+    on_unsupported: OnUnsupported = "skip",
+    device: Device = None,
+    batch_atoms: BatchAtoms = None,
+    trust: Trust = False,
 ) -> None:
     """Errors between the features of all ordered pairs of models, atom by atom and structure by structure.
 
@@ -92,7 +92,9 @@ def compare(
     from latentcmp.conductor import run
     from latentcmp.config import CompareConfig
     from latentcmp.report.files import check_writable
+    from latentcmp.report.progress import progress_bars
     from latentcmp.report.tables import show_comparison, show_config
+    from latentcmp.store import is_features
 
     config = CompareConfig.of(
         **({"models": tuple(models)} if models else {}),
@@ -110,10 +112,10 @@ def compare(
         trust=trust,
     )
     check_writable(output)
-    files = [str(path) for path in structures or []]
-    show_config(out, config, ", ".join(files) or "built-in set", str(output))
+    default = "those of the features" if all(map(is_features, config.models)) else "built-in set"
+    show_config(out, config, ", ".join(map(str, structures or [])) or default, str(output))
     try:
-        with _progress() as progress:
+        with progress_bars(err) as progress:
             comparison = run(config, structures or None, progress)
         written = comparison.save(output)
     except KeyboardInterrupt:
@@ -121,6 +123,52 @@ def compare(
         raise typer.Exit(130) from None
     show_comparison(out, comparison)
     out.print(f"Wrote {', '.join(path.name for path in written)} to {output}")
+
+
+@app.command()
+def extract(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A name (see [cyan]latentcmp models[/]) or FAMILY:CHECKPOINT, with @LAYER or --layer.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the features.", show_default=False)],
+    structures: Structures = None,
+    layer: Layer = "last",
+    reduce: Reduce = "invariant",
+    on_unsupported: OnUnsupported = "skip",
+    device: Device = None,
+    batch_atoms: BatchAtoms = None,
+    trust: Trust = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove other features in the directory.")] = False,
+) -> None:
+    """Write the features of one model to a directory, to be compared without it.
+
+    Models that cannot share an environment are extracted each in its own; [cyan]latentcmp compare[/] then takes the
+    directories. A run that was interrupted goes on where it stopped when it is run again.
+    """
+    from latentcmp.config import CompareConfig
+    from latentcmp.report.files import check_writable
+    from latentcmp.report.progress import progress_bars
+    from latentcmp.report.tables import notes
+    from latentcmp.store.extraction import extract_to
+
+    asked = {"layer": layer, "reduce": reduce, "device": device, "batch_atoms": batch_atoms, "trust": trust}
+    config = CompareConfig.of(models=(model,), on_unsupported=on_unsupported, **asked)
+    options = config.model_dump(include={*asked, "on_unsupported"})
+    check_writable(output)
+    try:
+        with progress_bars(err) as progress:
+            store = extract_to(output, model, structures or None, overwrite=overwrite, progress=progress, **options)
+    except KeyboardInterrupt:
+        err.print(f"Interrupted; run the same command again to go on with what {output} holds.")
+        raise typer.Exit(130) from None
+    for note in notes({"structures": store.manifest}):
+        out.print(note)
+    rows = f"{len(store):,} rows of {store.width} features ({store.manifest['dtype']}, {len(store.ids):,} structures)"
+    out.print(f"Wrote {rows} of {model} to {output}")
 
 
 @app.command()
@@ -159,40 +207,6 @@ def bench(context: typer.Context) -> None:
     # In a wheel the benchmarks lie inside the package, in a checkout beside it.
     home = "latentcmp.benchmarks" if find_spec("latentcmp.benchmarks") else "benchmarks"
     import_module(f"{home}.run").main(context.args)
-
-
-class _Rate(ProgressColumn):
-    """Items a second, with their unit."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} atoms/s" if speed and task.fields["atoms"] else "", style="cyan")
-
-
-@contextmanager
-def _progress() -> Iterator[Any]:
-    """A bar a label on standard error, made as labels arrive."""
-    columns = (
-        TextColumn("{task.description:<26}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-    )
-    tasks: dict[str, Any] = {}
-    bars = Progress(*columns, console=err)
-
-    def advance(label: str, done: int, total: int) -> None:
-        if label not in tasks:
-            bars.start()
-            tasks[label] = bars.add_task(label, total=total, atoms=not label.startswith("errors"))
-        bars.update(tasks[label], completed=done)
-
-    try:
-        yield advance
-    finally:
-        if tasks:
-            bars.stop()
 
 
 def main() -> None:

@@ -7,20 +7,16 @@ from typing import Any
 from latentcmp._timing import Timing
 from latentcmp.comparison import Comparison, ErrorMatrix
 from latentcmp.config import CompareConfig
-from latentcmp.errors import InputError
 from latentcmp.features import structures_manifest
-from latentcmp.gathering import Collected, ModelSource, collect
+from latentcmp.gathering import Collected, collect
 from latentcmp.levels import Job
-from latentcmp.models.card import Adapter
-from latentcmp.models.registry import ModelSpec, check_available, identity, load, parse_all
 from latentcmp.plan import Plan
 from latentcmp.ranks import gathered_by_all, process_group, rank_device
 from latentcmp.reconstruction.solvers import Solver, checked_alphas
-from latentcmp.running import Progress, choose_device, existing_point
+from latentcmp.running import Progress, choose_device
 from latentcmp.shards import Shard, is_done, write_shard
-from latentcmp.systems.read import Structures, read_systems
-from latentcmp.systems.screen import screen
-from latentcmp.systems.system import in_canonical_order
+from latentcmp.sources import Source, open_sources
+from latentcmp.systems.read import Structures
 
 
 def compare(
@@ -35,11 +31,12 @@ def compare(
 ) -> Comparison:
     """Errors between the features of all ordered pairs of models, atom by atom and structure by structure.
 
-    `models` are names (`latentcmp models` lists them; None: four), each with @LAYER where it differs from `layer`;
-    `structures` a path, several paths or a list of Atoms (None: the built-in set). `order` is the highest cumulant
-    of the structure descriptors (default 4). Further options are the keys of `latentcmp.config.CompareConfig`.
-    `progress(label, done, total)` is called as the work goes on. Raises InputError, MissingPackageError, HookError
-    or UntrustedCheckpointError, before the models run wherever that can be known before.
+    `models` are names (`latentcmp models` lists them; None: four), each with @LAYER where it differs from `layer`, or
+    directories of features that `latentcmp extract` wrote; `structures` a path, several paths or a list of Atoms
+    (None: the built-in set). `order` is the highest cumulant of the structure descriptors (default 4). Further options
+    are the keys of `latentcmp.config.CompareConfig`. `progress(label, done, total)` is called as the work goes on.
+    Raises InputError, MissingPackageError, HookError or UntrustedCheckpointError, before the models run wherever that
+    can be known before.
     """
     chosen = {} if models is None else {"models": tuple([models] if isinstance(models, str) else models)}
     return run(CompareConfig.of(layer=layer, order=order, device=device, **chosen, **options), structures, progress)
@@ -80,23 +77,13 @@ def run_shard(
     return write_shard(directory, shard, plan.manifest, collected)
 
 
-def prepare(config: CompareConfig, structures: Structures | None, timing: Timing) -> tuple[Plan, list[ModelSource]]:
+def prepare(config: CompareConfig, structures: Structures | None, timing: Timing) -> tuple[Plan, list[Source]]:
     """Load the models, read and screen the structures, and settle what is to be done with them."""
-    specs = parse_all(config.models, config.layer)
-    device = choose_device(config.device)
-    for spec in specs:
-        check_available(spec, config.trust)
+    sources, screening, known = open_sources(config, structures, timing)
     with timing.part("structures"):
-        systems = read_systems(structures)
-    with timing.part("imports and loading"):
-        adapters = {spec.source: load(spec, device, config.trust) for spec in specs}
-    _check_layers(specs, adapters)
-    with timing.part("structures"):
-        cards = [adapter.card for adapter in adapters.values()]
-        screening = screen(in_canonical_order(systems), cards, config.on_unsupported)
-        known = {spec.label: identity(spec) for spec in specs}
+        device = choose_device(config.device)
         plan = Plan.of(config, screening.systems, device.type, known, structures_manifest(screening))
-    return plan, [_source(specs, key, adapter, config, timing) for key, adapter in adapters.items()]
+    return plan, sources
 
 
 def finish(collected: Collected, timing: Timing, progress: Progress | None = None) -> Comparison:
@@ -130,20 +117,3 @@ def _orders(collected: Collected, solver: Solver, advance: Callable[[int, int], 
 
 def _step(progress: Progress | None, label: str) -> Callable[[int, int], None]:
     return lambda done, total: progress and progress(label, done, total)
-
-
-def _check_layers(specs: Sequence[ModelSpec], adapters: dict[tuple[str, str], Adapter]) -> None:
-    """Raise InputError for a layer that does not exist, or that goes under two names."""
-    seen: dict[tuple[tuple[str, str], str], str] = {}
-    for spec in specs:
-        point = existing_point(adapters[spec.source], spec.layer)
-        twin = seen.setdefault((spec.source, point.path), spec.label)
-        if twin is not spec.label:
-            raise InputError(f"{spec.label!r} and {twin!r} are the same layer, module {point.path!r}; give it once")
-
-
-def _source(
-    specs: Sequence[ModelSpec], key: tuple[str, str], adapter: Adapter, config: CompareConfig, timing: Timing
-) -> ModelSource:
-    layers = {spec.label: spec.layer for spec in specs if spec.source == key}
-    return ModelSource(adapter, layers, config.reduce, config.batch_atoms, timing)

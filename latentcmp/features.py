@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from latentcmp.models.registry import identity, load, parse
 from latentcmp.running import Progress, check_finite, choose_device, counted, existing_point, run_layers
 from latentcmp.systems.read import Structures, read_systems
 from latentcmp.systems.screen import OnUnsupported, Screening, screen
-from latentcmp.systems.system import System, offsets, set_hash
+from latentcmp.systems.system import System, SystemRecord, offsets, set_hash
 
 
 @dataclass(eq=False)
@@ -21,7 +22,8 @@ class Features:
     """Atom features of one model at one layer.
 
     `values` [n_atoms, D] lie on the model's device in its own dtype, `ptr` [n_systems + 1] (int64, same device)
-    are the CSR offsets of the systems, named by `ids`; `numbers` [n_atoms] are atomic numbers (int64, CPU).
+    are the CSR offsets of the systems, named by `ids`; `numbers` [n_atoms] are atomic numbers (int64, CPU). `systems`
+    say more of each system than its id, where more is known.
     """
 
     values: Tensor
@@ -29,9 +31,32 @@ class Features:
     ids: list[str]
     numbers: Tensor
     manifest: dict[str, Any] = field(default_factory=dict)
+    systems: list[SystemRecord] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def records(self) -> list[SystemRecord]:
+        """What is kept of each system beside its rows; a system of which only the id is known is its own group."""
+        counts = self.ptr.diff().tolist()
+        return self.systems or [SystemRecord(id, count, id) for id, count in zip(self.ids, counts, strict=True)]
+
+    def save(self, directory: str | Path, *, overwrite: bool = False) -> None:
+        """Write a directory that `latentcmp compare` and `Features.load` take. Raises InputError where it cannot.
+
+        Features that are there already are replaced only with `overwrite`.
+        """
+        from latentcmp.store.extraction import save
+
+        save(self, Path(directory), overwrite)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "Features":
+        """All features of a directory (`latentcmp.store.open_features`), on the CPU. Raises InputError."""
+        from latentcmp.store import open_features
+
+        return open_features(directory).to_features()
 
 
 def extract(
@@ -65,13 +90,12 @@ def extract(
     systems = screening.systems
     advance = counted(progress, adapter.card.name, sum(map(len, systems)))
     rows = run_layers(adapter, [layer], systems, reduce=reduce, batch_atoms=batch_atoms, advance=advance)[layer]
-    check_finite(adapter.card.name, rows, systems)
-    features = _features(adapter, layer, rows, systems, reduce)
+    features = features_of(adapter, layer, rows, systems, reduce)
     features.manifest = {**known, **features.manifest, **structures_manifest(screening)}
     return features
 
 
-def structures_manifest(screening: Screening) -> dict[str, Any]:
+def structures_manifest(screening: Screening[Any]) -> dict[str, Any]:
     """What a manifest records of the structures: counts, hash, and those skipped or boxed."""
     return {
         "n_systems": len(screening.systems),
@@ -80,6 +104,7 @@ def structures_manifest(screening: Screening) -> dict[str, Any]:
         "skipped": [{"id": skip.id, "reason": skip.reason} for skip in screening.skipped],
         "boxed": screening.boxed,
         "n_single_atoms": len(screening.single_atoms),
+        "differing": screening.differing,
     }
 
 
@@ -97,8 +122,11 @@ def layer_manifest(adapter: Adapter, layer: str, values: Tensor, reduce: Reduce)
     }
 
 
-def _features(adapter: Adapter, layer: str, values: Tensor, systems: Sequence[System], reduce: Reduce) -> Features:
+def features_of(adapter: Adapter, layer: str, values: Tensor, systems: Sequence[System], reduce: Reduce) -> Features:
+    """Features from the rows of a layer. Raises InputError for values that are not finite."""
+    check_finite(adapter.card.name, values, systems)
     ptr = torch.from_numpy(offsets(systems)).to(values.device)
     numbers = torch.cat([torch.from_numpy(system.atoms.numbers).long() for system in systems])
-    ids = [system.id for system in systems]
-    return Features(values, ptr, ids, numbers, layer_manifest(adapter, layer, values, reduce))
+    records = [system.record for system in systems]
+    manifest = layer_manifest(adapter, layer, values, reduce)
+    return Features(values, ptr, [record.id for record in records], numbers, manifest, records)

@@ -1,8 +1,7 @@
 """The pass: block after block of structures through every source of features, into statistics."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,61 +9,12 @@ from torch import Tensor
 from latentcmp._settings import one_torch_thread
 from latentcmp._timing import Timing
 from latentcmp.config import CompareConfig
-from latentcmp.features import layer_manifest
-from latentcmp.hooks.layout import Reduce
-from latentcmp.models.card import Adapter
 from latentcmp.ops.segment_cumulants import segment_cumulants
 from latentcmp.plan import Plan
-from latentcmp.running import Advance, Progress, check_finite, counted, run_layers
+from latentcmp.running import Progress, counted
+from latentcmp.sources import Source
 from latentcmp.statistics.gathered import Gathered, Limits
-from latentcmp.systems.system import System, offsets
-
-
-class Source(Protocol):
-    """Where features come from: a loaded model, or a directory of features."""
-
-    @property
-    def name(self) -> str:
-        """What its progress is shown under."""
-
-    def rows(self, systems: Sequence[System], advance: Advance | None = None) -> dict[str, Tensor]:
-        """Features {label: [n_atoms, D]} of structures, in their order, on the device of the comparison."""
-
-    def manifest(self, label: str, values: Tensor) -> dict[str, Any]:
-        """What is known of the features of a label."""
-
-
-@dataclass
-class ModelSource:
-    """A loaded model with the layers that are asked of it, by label."""
-
-    adapter: Adapter
-    layers: Mapping[str, str]
-    reduce: Reduce
-    batch_atoms: int | None
-    timing: Timing
-
-    @property
-    def name(self) -> str:
-        return self.adapter.card.name
-
-    def rows(self, systems: Sequence[System], advance: Advance | None = None) -> dict[str, Tensor]:
-        """Raises InputError for a failure of the model, and for values that are not finite."""
-        found = run_layers(
-            self.adapter,
-            self.layers.values(),
-            systems,
-            reduce=self.reduce,
-            batch_atoms=self.batch_atoms,
-            timing=self.timing,
-            advance=advance,
-        )
-        for values in found.values():
-            check_finite(self.name, values, systems)
-        return {label: found[layer] for label, layer in self.layers.items()}
-
-    def manifest(self, label: str, values: Tensor) -> dict[str, Any]:
-        return layer_manifest(self.adapter, self.layers[label], values, self.reduce)
+from latentcmp.systems.system import offsets
 
 
 class Collected:
@@ -78,7 +28,7 @@ class Collected:
         self.manifest, self.layers, self.names = manifest, layers, dict[int, str]()
         config = CompareConfig(**manifest["config"])
         limits = Limits(config.local_train_rows, config.local_test_rows)
-        widths = {label: layer["width"] for label, layer in layers.items()}
+        widths = {label: layers[label]["width"] for label in manifest["models"]}
         wide = {label: config.cumulant_order * width for label, width in widths.items()}
         self.atoms, self.structures = (
             Gathered(of_kind, manifest["n_blocks"], limits, config.statistics) for of_kind in (widths, wide)
@@ -104,6 +54,7 @@ def collect(
             made = source.rows(plan.of_block(block), advance[source.name])
             features.update(made)
             layers.update({label: source.manifest(label, values) for label, values in made.items()})
+        features = {label: features[label] for label in plan.manifest["models"]}  # in the order they were asked for
         found = found or Collected(plan.manifest, layers)
         with timing.part("statistics"), one_torch_thread():  # more threads would change the last bits
             found.atoms.add(block, features, plan.atom_labels(block))

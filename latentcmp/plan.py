@@ -12,15 +12,11 @@ from latentcmp.errors import InputError
 from latentcmp.matrices import versions
 from latentcmp.reconstruction.local import check_local_points
 from latentcmp.reconstruction.solvers import checked_alphas
-from latentcmp.running import BATCH_ATOMS
-from latentcmp.statistics.blocks import cut_blocks
+from latentcmp.running import BATCH_ATOMS, blocks
 from latentcmp.statistics.gathered import Labels, parts_of
 from latentcmp.statistics.sample import row_keys
 from latentcmp.systems.split import Split, split_as_paper, split_by_group
-from latentcmp.systems.system import System, offsets
-
-BLOCK_ATOMS = 65_536
-N_BLOCKS = 1024
+from latentcmp.systems.system import Known, offsets
 
 
 @dataclass(frozen=True)
@@ -31,20 +27,19 @@ class Plan:
     """
 
     config: CompareConfig
-    systems: Sequence[System]
+    systems: Sequence[Known]
     split: Split
     blocks: list[tuple[int, int]]
     manifest: dict[str, Any]
 
     @classmethod
     def of(
-        cls, config: CompareConfig, systems: Sequence[System], device: str, sources: Mapping[str, Any], structures: Any
+        cls, config: CompareConfig, systems: Sequence[Known], device: str, sources: Mapping[str, Any], structures: Any
     ) -> "Plan":
         """Split the structures and cut them into blocks. Raises InputError where too few are on one side."""
         split = _split(config, systems)
         batch_atoms = config.batch_atoms or BATCH_ATOMS[device]
-        counts = [len(system) for system in systems]
-        blocks = cut_blocks(counts, max(4 * batch_atoms, min(BLOCK_ATOMS, sum(counts) // N_BLOCKS)))
+        cuts = blocks([len(system) for system in systems], batch_atoms)
         manifest = {
             "models": dict(sources),
             "structures": structures,
@@ -53,18 +48,18 @@ class Plan:
             "alphas": checked_alphas().tolist(),
             "order": config.cumulant_order,
             "batch_atoms": batch_atoms,
-            "n_blocks": len(blocks),
+            "n_blocks": len(cuts),
             "config": config.model_dump(mode="json", exclude={"device"}),
             "versions": versions(),
         }
-        return cls(config, systems, split, blocks, manifest)
+        return cls(config, systems, split, cuts, manifest)
 
     @cached_property
     def parts(self) -> tuple[np.ndarray, np.ndarray]:
         """Parts of all atoms and of all structures (int8)."""
         return parts_of(self.split.atoms), parts_of(self.split.systems)
 
-    def of_block(self, block: int) -> Sequence[System]:
+    def of_block(self, block: int) -> Sequence[Known]:
         """The structures of a block."""
         return self.systems[slice(*self.blocks[block])]
 
@@ -87,7 +82,7 @@ class Plan:
         return offsets(self.systems)
 
 
-def _split(config: CompareConfig, systems: Sequence[System]) -> Split:
+def _split(config: CompareConfig, systems: Sequence[Known]) -> Split:
     """The split, and what the errors need of it, asked before the models run."""
     if config.preset == "chorna2025":
         split = split_as_paper(systems, config.seed)

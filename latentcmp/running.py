@@ -13,11 +13,14 @@ from latentcmp.hooks.layout import Reduce
 from latentcmp.hooks.points import HookPoint, find_module
 from latentcmp.hooks.tap import tap
 from latentcmp.models.card import Adapter
-from latentcmp.systems.system import System
+from latentcmp.statistics.blocks import cut_blocks
+from latentcmp.systems.system import AnySystem, Known, System
 
 Progress = Callable[[str, int, int], None]
 Advance = Callable[[int], None]
 BATCH_ATOMS = {"cpu": 64, "cuda": 4096}
+BLOCK_ATOMS = 65_536
+N_BLOCKS = 1024
 
 
 def run_layers(
@@ -99,9 +102,18 @@ def run_batch(adapter: Adapter, batch: Sequence[System], timing: Timing | None =
         raise InputError(f"{adapter.card.name} failed on structure {shown}: {type(error).__name__}: {error}") from error
 
 
-def batches(systems: Sequence[System], batch_atoms: int) -> Iterator[list[System]]:
+def blocks(counts: Sequence[int], batch_atoms: int) -> list[tuple[int, int]]:
+    """Ranges of structures that are computed together, from the structures and the batch size alone.
+
+    A model's features change in their last bits with the company they are computed in: batches never reach over the
+    end of a block, whatever part of the blocks a process computes.
+    """
+    return cut_blocks(counts, max(4 * batch_atoms, min(BLOCK_ATOMS, sum(counts) // N_BLOCKS)))
+
+
+def batches(systems: Iterable[AnySystem], batch_atoms: int) -> Iterator[list[AnySystem]]:
     """Consecutive systems, as many as fit in `batch_atoms` atoms and at least one."""
-    batch: list[System] = []
+    batch: list[AnySystem] = []
     size = 0
     for system in systems:
         if batch and size + len(system) > batch_atoms:
@@ -152,7 +164,7 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     return chosen
 
 
-def check_finite(label: str, values: Tensor, systems: Sequence[System]) -> None:
+def check_finite(label: str, values: Tensor, systems: Iterable[Known]) -> None:
     """Raise InputError naming the model, the structure and the atom of the first value that is not finite."""
     finite = torch.isfinite(values).all(dim=1)
     if bool(finite.all()):

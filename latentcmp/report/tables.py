@@ -91,6 +91,8 @@ def notes(manifest: dict[str, Any]) -> list[RenderableType]:
         lines.append(_listing("skipped for all models", [f"{s['id']} {s['reason']}" for s in found["skipped"]]))
     if found.get("boxed"):
         lines.append(_listing("put into a periodic box for the models that need one", found["boxed"]))
+    if found.get("differing"):
+        lines.append(_listing("with positions or cells that differ between the features", found["differing"]))
     if found.get("n_single_atoms"):
         lines.append(
             Text(f"{found['n_single_atoms']} structures of one atom: their cumulants of order > 1 are 0", "yellow")

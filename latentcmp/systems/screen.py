@@ -1,15 +1,15 @@
 """Which systems every model can take, decided before anything slow starts; the rest listed with a reason."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Generic, Literal, Protocol
 
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
 from latentcmp.errors import InputError
-from latentcmp.systems.system import System
+from latentcmp.systems.system import AnySystem, System
 
 OnUnsupported = Literal["skip", "error"]
 BOX_GAP = 12.0  # Angstrom between images along a boxed axis: beyond the cutoff of every model here
@@ -38,16 +38,22 @@ class Skip:
 
 
 @dataclass(frozen=True)
-class Screening:
-    """Systems that every model takes, those left out, and the names of those boxed for models that need a cell."""
+class Screening(Generic[AnySystem]):
+    """Systems that every model takes, those left out, and the names of those boxed for models that need a cell.
 
-    systems: list[System]
+    `differing` names those of which stored features do not agree in positions or cell, to the last bit.
+    """
+
+    systems: list[AnySystem]
     skipped: list[Skip]
     boxed: list[str]
     single_atoms: list[str]
+    differing: list[str] = field(default_factory=list)
 
 
-def screen(systems: Sequence[System], models: Iterable[Limits], on_unsupported: OnUnsupported = "skip") -> Screening:
+def screen(
+    systems: Sequence[System], models: Iterable[Limits], on_unsupported: OnUnsupported = "skip"
+) -> Screening[System]:
     """Keep what all models take. Raises InputError at the first unfit one if `on_unsupported` is "error"."""
     if on_unsupported not in ("skip", "error"):
         raise InputError(f"on_unsupported must be skip or error, got {on_unsupported!r}")

@@ -7,7 +7,7 @@ from hashlib import blake2b
 import numpy as np
 
 from latentcmp.errors import InputError
-from latentcmp.systems.system import System, offsets
+from latentcmp.systems.system import Known, offsets
 
 PAPER_TEST_ROWS = 1000
 
@@ -21,7 +21,7 @@ class Split:
     rule: str
 
 
-def split_by_group(systems: Sequence[System], test_fraction: float = 0.2, seed: int = 0) -> Split:
+def split_by_group(systems: Sequence[Known], test_fraction: float = 0.2, seed: int = 0) -> Split:
     """All atoms of all systems of a group go to one side; about `test_fraction` of the groups are tested.
 
     Raises InputError where that leaves no group on one side.
@@ -52,7 +52,7 @@ def rows_by_group(groups: Sequence[object], n: int, test_fraction: float = 0.2, 
     return np.array([sides[label] for label in labels], dtype=bool)
 
 
-def split_as_paper(systems: Sequence[System], seed: int = 0) -> Split:
+def split_as_paper(systems: Sequence[Known], seed: int = 0) -> Split:
     """1000 test rows stratified by subset, by atom for atoms and by structure for structures (Chorna et al.).
 
     Where 1000 is more than half of the rows, half of them. Atoms of one structure stand on both sides, which

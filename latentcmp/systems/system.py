@@ -4,9 +4,27 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
+from typing import Protocol, TypeVar
 
 import numpy as np
 from ase import Atoms
+
+
+class Known(Protocol):
+    """What splits, orders and hashes ask of a system, at hand or at rest."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def subset(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    def __len__(self) -> int: ...
+
+
+AnySystem = TypeVar("AnySystem", bound=Known)
 
 
 @dataclass(frozen=True)
@@ -26,9 +44,28 @@ class System:
         return len(self.atoms)
 
     @cached_property
-    def key(self) -> str:
-        """A hash of its content, by which structures are ordered."""
+    def digest(self) -> str:
+        """The hash of its content."""
         return digest(self.atoms)
+
+    @property
+    def record(self) -> "SystemRecord":
+        """What is kept of it beside its features."""
+        return SystemRecord(self.id, len(self), self.group, self.subset, self.digest)
+
+
+@dataclass(frozen=True)
+class SystemRecord:
+    """A system at rest: all but its geometry, of which the hash `digest` remains ("" where it was never known)."""
+
+    id: str
+    n_atoms: int
+    group: str = ""
+    subset: str = ""
+    digest: str = ""
+
+    def __len__(self) -> int:
+        return self.n_atoms
 
 
 def digest(atoms: Atoms) -> str:
@@ -44,19 +81,19 @@ def digest(atoms: Atoms) -> str:
     return state.hexdigest()
 
 
-def set_hash(systems: Iterable[System]) -> str:
+def set_hash(systems: Iterable[Known]) -> str:
     """A hash of a set of systems, free of their order: identities and contents."""
     state = blake2b(digest_size=16)
-    for line in sorted(f"{system.id}\0{system.key}" for system in systems):
+    for line in sorted(f"{system.id}\0{system.digest}" for system in systems):
         state.update(line.encode(errors="surrogateescape"))
     return state.hexdigest()
 
 
-def in_canonical_order(systems: Iterable[System]) -> list[System]:
+def in_canonical_order(systems: Iterable[AnySystem]) -> list[AnySystem]:
     """Sorted by content, then name: what is computed from them is free of the order in which they came."""
-    return sorted(systems, key=lambda system: (system.key, system.id))
+    return sorted(systems, key=lambda system: (system.digest, system.id))
 
 
-def offsets(systems: Sequence[System]) -> np.ndarray:
+def offsets(systems: Sequence[Known]) -> np.ndarray:
     """CSR offsets [n_systems + 1] (int64) of each system's atoms in the stacked rows."""
     return np.concatenate([[0], np.cumsum([len(system) for system in systems])]).astype(np.int64)

@@ -1,0 +1,43 @@
+"""Progress in the terminal."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+class _Rate(ProgressColumn):
+    """Items a second, with their unit."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} atoms/s" if speed and task.fields["atoms"] else "", style="cyan")
+
+
+@contextmanager
+def progress_bars(console: Console) -> Iterator[Any]:
+    """A bar a label, made as labels arrive: what is yielded is called with label, done, total."""
+    columns = (
+        TextColumn("{task.description:<26}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
+    tasks: dict[str, Any] = {}
+    bars = Progress(*columns, console=console)
+
+    def advance(label: str, done: int, total: int) -> None:
+        if label not in tasks:
+            bars.start()
+            tasks[label] = bars.add_task(label, total=total, atoms=not label.startswith("errors"))
+        bars.update(tasks[label], completed=done)
+
+    try:
+        yield advance
+    finally:
+        if tasks:
+            bars.stop()
