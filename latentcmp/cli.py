@@ -3,13 +3,17 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from latentcmp.errors import LatentcmpError
+from latentcmp.errors import InputError, LatentcmpError
+
+if TYPE_CHECKING:
+    from latentcmp.comparison import Comparison
+    from latentcmp.shards import Shard
 
 app = typer.Typer(
     help="How well do the latent features of one interatomic potential rebuild those of another?",
@@ -25,6 +29,7 @@ Structures = Annotated[
     list[Path] | None,
     typer.Option("--structures", "-s", help="A file that ASE reads; repeat for several. Default: the built-in set."),
 ]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Directory for the results.")]
 Layer = Annotated[str, typer.Option(help="last, backbone, or a module path.")]
 Reduce = Annotated[
     str, typer.Option(help="Equivariant columns: invariant (l = 0 only), norms (and norms of l > 0), full.")
@@ -56,9 +61,7 @@ def compare(
         ),
     ] = None,
     structures: Structures = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the results.")] = Path(
-        "latentcmp-results"
-    ),
+    output: Output = Path("latentcmp-results"),
     layer: Layer = "last",
     reduce: Reduce = "invariant",
     order: Annotated[
@@ -82,18 +85,31 @@ def compare(
     device: Device = None,
     batch_atoms: BatchAtoms = None,
     trust: Trust = False,
+    local_train_rows: Annotated[int, typer.Option(help="Training rows kept for local errors.")] = 50_000,
+    local_test_rows: Annotated[int, typer.Option(help="Test rows kept for local errors and intervals.")] = 10_000,
+    statistics: Annotated[str, typer.Option(help="qr (exact) or gram (faster, blind under 1e-7).")] = "qr",
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="NUMBER/COUNT: gather this part of the structures only, into a file in the output directory; "
+            "[cyan]latentcmp merge[/] finishes.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Errors between the features of all ordered pairs of models, atom by atom and structure by structure.
 
     GFRE is the error of one linear map from the source's features to the target's, LFRE that of a map for every
     neighbourhood; 0 is a perfect rebuild, 1 no better than the mean. Results go to the terminal and, as
-    results.json, CSV tables and figures, to the output directory.
+    results.json, CSV tables and figures, to the output directory. Under torchrun the ranks share the structures.
     """
-    from latentcmp.conductor import run
+    from latentcmp.conductor import run, run_rank, run_shard
     from latentcmp.config import CompareConfig
+    from latentcmp.ranks import this_shard
     from latentcmp.report.files import check_writable
     from latentcmp.report.progress import progress_bars
-    from latentcmp.report.tables import show_comparison, show_config
+    from latentcmp.report.tables import show_config
+    from latentcmp.shards import Shard
     from latentcmp.store import is_features
 
     config = CompareConfig.of(
@@ -110,19 +126,65 @@ def compare(
         device=device,
         batch_atoms=batch_atoms,
         trust=trust,
+        local_train_rows=local_train_rows,
+        local_test_rows=local_test_rows,
+        statistics=statistics,
     )
+    rank, part = this_shard(), Shard.parse(shard) if shard else None
+    if rank and part:
+        raise InputError("--shard is for a process that runs alone; under torchrun the ranks share the structures")
+    out.quiet = err.quiet = bool(rank and rank.number > 1)  # one rank speaks for all
     check_writable(output)
     default = "those of the features" if all(map(is_features, config.models)) else "built-in set"
     show_config(out, config, ", ".join(map(str, structures or [])) or default, str(output))
     try:
         with progress_bars(err) as progress:
-            comparison = run(config, structures or None, progress)
-        written = comparison.save(output)
+            if part:
+                _say_shard(part, output, run_shard(config, structures, progress, part, output))
+                return
+            runs = run_rank(config, structures, progress, rank) if rank else run(config, structures, progress)
+        if runs:
+            _write(runs, output)
     except KeyboardInterrupt:
         err.print(f"Interrupted; what {output} held before is as it was.")
         raise typer.Exit(130) from None
+
+
+def _write(comparison: "Comparison", output: Path) -> None:
+    """Results to files, then to the terminal."""
+    from latentcmp.report.tables import show_comparison
+
+    written = comparison.save(output)
     show_comparison(out, comparison)
     out.print(f"Wrote {', '.join(path.name for path in written)} to {output}")
+
+
+def _say_shard(shard: "Shard", output: Path, written: Path | None) -> None:
+    path = shard.path(output)
+    done = f"Wrote {path}" if written else f"{path} is there already and whole: nothing to do"
+    out.print(f"{done}; when all {shard.of} are, run: latentcmp merge {output} -o RESULTS")
+
+
+@app.command()
+def merge(
+    shards: Annotated[list[Path], typer.Argument(help="Directories of shards.", show_default=False)],
+    output: Output = Path("latentcmp-results"),
+    partial: Annotated[bool, typer.Option("--partial", help="Finish from the shards there are.")] = False,
+) -> None:
+    """Finish a comparison from the shards that [cyan]latentcmp compare --shard[/] wrote."""
+    from latentcmp._timing import Timing
+    from latentcmp.conductor import finish
+    from latentcmp.report.files import check_writable
+    from latentcmp.report.progress import progress_bars
+    from latentcmp.shards import merge_shards
+
+    check_writable(output)
+    timing = Timing()
+    with timing.part("reading shards"):
+        collected = merge_shards(shards, partial)
+    with progress_bars(err) as progress:
+        comparison = finish(collected, timing, progress)
+    _write(comparison, output)
 
 
 @app.command()
@@ -214,7 +276,9 @@ def main() -> None:
     try:
         app()
     except LatentcmpError as error:
-        err.print(Text.assemble(("Error:", "bold red"), f" {error}"), soft_wrap=True)
+        err.quiet = False
+        rank = f" on rank {os.environ['RANK']}" if "RANK" in os.environ else ""
+        err.print(Text.assemble((f"Error{rank}:", "bold red"), f" {error}"), soft_wrap=True)
         sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: nothing more to say

@@ -40,6 +40,7 @@ class Shard(NamedTuple):
 def write_shard(directory: Path, shard: Shard, manifest: dict[str, Any], collected: Collected | None) -> Path:
     """Write what a shard has gathered (None: it had no block), whole or not at all."""
     tensors, known = pack(manifest, collected)
+    directory.mkdir(parents=True, exist_ok=True)
     path = shard.path(directory)
     write_statistics(path, KIND, tensors, known | {"shard": shard})
     return path
