@@ -13,7 +13,8 @@ from torch import Tensor
 
 from latentcmp.errors import InputError
 from latentcmp.reconstruction.distortion import orthogonal_map, padded
-from latentcmp.statistics.joint import Centred, JointStatistics, Part
+from latentcmp.statistics.joint import JointStatistics, Part
+from latentcmp.statistics.rows import Centred
 
 Kind = Literal["entropy", "participation"]
 CUTOFF = 1e-9  # of the largest singular value: the smallest relative strength of the reconstruction errors

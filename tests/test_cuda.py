@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentcmp import _backend
+from latentcmp import _backend, similarity
 from latentcmp.errors import InputError
 from latentcmp.ops.segment_cumulants import segment_cumulants
+from latentcmp.statistics.joint import JointStatistics
+from latentcmp.statistics.neighbours import RunningNeighbours
+from latentcmp.statistics.sample import AtomSample, row_keys
 
 sys.path.append(str(Path(__file__).parent / "ops"))
 from segment_cases import make_case, scipy_cumulants
@@ -104,3 +107,35 @@ def test_offsets_are_checked_where_asked(backend, monkeypatch):
     monkeypatch.delenv("LATENTCMP_CHECK")
     with pytest.raises(InputError):
         segment_cumulants(x, ptr.cpu(), backend=backend)
+
+
+def test_statistics_agree_with_those_of_the_cpu_and_reduce_by_nccl(tmp_path):
+    widths, part = {"a": 6, "b": 9}, torch.arange(300) % 3
+    rows = {name: torch.randn(300, width, dtype=torch.float64) for name, width in widths.items()}
+    found = {}
+    for device in ("cpu", "cuda"):
+        found[device] = JointStatistics(widths, device=device)
+        found[device].update({name: values.to(device) for name, values in rows.items()}, part.to(device))
+    meeting = f"file://{tmp_path / 'meeting'}"
+    torch.distributed.init_process_group("nccl", init_method=meeting, rank=0, world_size=1)
+    try:
+        found["cuda"].all_reduce()
+    finally:
+        torch.distributed.destroy_process_group()
+    torch.testing.assert_close(found["cuda"].errors(), found["cpu"].errors(), rtol=1e-10, atol=1e-12)
+    for measure in (similarity.linear_cka, similarity.procrustes_distance, similarity.cca):
+        torch.testing.assert_close(measure(found["cuda"]), measure(found["cpu"]), rtol=1e-10, atol=1e-12)
+
+
+def test_samples_and_neighbours_stay_on_the_device_and_agree_with_the_cpu():
+    x, queries = torch.randn(5000, 8, dtype=torch.float64), torch.randn(50, 8, dtype=torch.float64)
+    found = {}
+    for device in ("cpu", "cuda"):
+        sample, stream = AtomSample({"x": 8}, 100), RunningNeighbours(queries.to(device), 7)
+        sample.update(row_keys(["s"], [5000]), {"x": x.to(device)})
+        stream.update(x.to(device), {"x": x.to(device)}, 0)
+        nearest = stream.neighbours()
+        found[device] = [sample.rows()[1]["x"], nearest.rows, nearest.payload["x"]]
+    for ours, theirs in zip(found["cuda"], found["cpu"], strict=True):
+        assert ours.is_cuda
+        assert torch.equal(ours.cpu(), theirs)

@@ -9,7 +9,7 @@ Gram matrices (by sums) merge. The column s, which debiased similarities need, c
 from collections.abc import Mapping
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from latentcmp.reconstruction.pairs import Compressed, Measure, global_errors
 from latentcmp.reconstruction.scaling import Scaling
 from latentcmp.reconstruction.solvers import Folds, Solver
 from latentcmp.statistics.reduce import Group, State, check_same, merged_by_tree
+from latentcmp.statistics.rows import Centred, augmented, check_spread, shifted
 from latentcmp.statistics.storage import check_tensors, read_statistics, write_statistics
 
 Method = Literal["qr", "gram"]
@@ -29,20 +30,6 @@ PARTS = ("fold 1", "fold 2", "test")
 KIND = "joint statistics"
 STATE = ("parts", "counts", "pivot")
 UNSEEN: dict[str, float] = {"qr": 0.0, "gram": 1e-7}  # of the largest singular value: the rounding of each method
-
-
-class Centred(NamedTuple):
-    """Rows of every matrix about their mean, divided by their Frobenius norm, as far as inner products tell.
-
-    `factors` {name: [m, D]} stand for the rows: X_a' X_b is `factors[a].T @ factors[b]`. `fourth` [n_names, n_names]
-    holds the sums over rows of ||x||^2 ||y||^2. Float64 on the CPU. Singular values within `unseen` of the largest of
-    their factor are rounding.
-    """
-
-    factors: dict[str, Tensor]
-    fourth: Tensor
-    n_rows: int
-    unseen: float
 
 
 class JointStatistics:
@@ -83,7 +70,7 @@ class JointStatistics:
             return
         if self.pivot is None:
             self.pivot = rows.mean(0)
-        rows = self._augmented(rows - self.pivot)
+        rows = augmented(rows - self.pivot, list(self.widths.values()))
         for index in range(3):
             chosen = part == index
             self.counts[index] += chosen.sum()
@@ -160,7 +147,7 @@ class JointStatistics:
         for name, chosen in self._slices(columns).items():
             scale = (full[:, chosen].square().sum() / (n_first + n_second)).sqrt()
             scaling = Scaling((self.pivot + mean)[chosen], scale)
-            _check_spread(name, scale, scaling.mean, f"{n_first + n_second} training rows")
+            check_spread(name, scale, scaling.mean, f"{n_first + n_second} training rows")
             of_folds = [part[:, chosen] / scale for part in (first, second, full)]
             folds = Folds(of_folds[0], of_folds[1], of_folds[2], n_first, n_second)
             found[name] = Compressed(folds, test[:, chosen] / scale, n_test, scaling)
@@ -186,7 +173,7 @@ class JointStatistics:
         _, *blocks, squares = stacked.split([1, *widths, len(widths)], dim=1)
         norms = torch.stack([block.norm() for block in blocks])
         for name, norm, mean in zip(self.widths, norms, centre.split(widths), strict=True):
-            _check_spread(name, norm / n_rows**0.5, mean, f"{n_rows} {part} rows")
+            check_spread(name, norm / n_rows**0.5, mean, f"{n_rows} {part} rows")
         factors = {name: (block / norm).cpu() for name, block, norm in zip(self.widths, blocks, norms, strict=True)}
         squares = squares / norms.square()
         return Centred(factors, (squares.T @ squares).cpu(), n_rows, UNSEEN[self.method])
@@ -237,11 +224,6 @@ class JointStatistics:
         columns = columns or {name: (name, width) for name, width in self.widths.items()}
         return {name: slice(starts[matrix], starts[matrix] + n) for name, (matrix, n) in columns.items()}
 
-    def _augmented(self, shifted: Tensor) -> Tensor:
-        """[1 | X - p | s] from X - p: ones in front, the squared row norm of every matrix behind."""
-        squares = [block.square().sum(1, keepdim=True) for block in shifted.split(list(self.widths.values()), dim=1)]
-        return torch.cat([torch.ones_like(shifted[:, :1]), shifted, *squares], dim=1)
-
     def _add(self, index: int, rows: Tensor) -> None:
         if self.method == "gram":
             self.parts[index].addmm_(rows.T, rows)
@@ -250,23 +232,11 @@ class JointStatistics:
         self.parts[index].copy_(r)
 
     def _about(self, pivot: Tensor) -> Tensor:
-        """The parts as they would be with another pivot: [1 | X - q | s_q] = [1 | X - p | s_p] T.
-
-        T is a unit upper triangle, as ||x - q||^2 = ||x - p||^2 + 2 (p - q).(x - p) + ||p - q||^2.
-        """
+        """The parts as they would be with another pivot."""
         assert self.pivot is not None
-        moved = self.pivot - pivot
-        parts = self._shifted(self.parts, moved)
-        return self._shifted(parts.mT, moved).mT if self.method == "gram" else parts
-
-    def _shifted(self, parts: Tensor, moved: Tensor) -> Tensor:
-        """The product with T column by column, so that a NaN in one matrix stays there."""
-        widths = list(self.widths.values())
-        ones, rows, squares = parts.split([1, len(moved), len(widths)], dim=2)
-        found = [ones, rows + ones * moved]
-        for block, by, square in zip(rows.split(widths, 2), moved.split(widths), squares.split(1, 2), strict=True):
-            found.append(square + 2 * block @ by[:, None] + ones * by.square().sum())
-        return torch.cat(found, dim=2)
+        widths, moved = list(self.widths.values()), self.pivot - pivot
+        parts = shifted(self.parts, moved, widths)
+        return shifted(parts.mT, moved, widths).mT if self.method == "gram" else parts
 
     def _check_finite(self) -> None:
         """Raise InputError with the name of the first matrix that held a NaN or an infinity: its diagonal tells."""
@@ -288,9 +258,3 @@ class JointStatistics:
         size = torch.where(size > 0, size, 1.0)
         values, vectors = torch.linalg.eigh(parts / (size[..., None] * size[..., None, :]))
         return values.clamp(min=0).sqrt()[..., None] * vectors.mT * size[..., None, :]
-
-
-def _check_spread(name: str, scale: Tensor, mean: Tensor, rows: str) -> None:
-    """Raise InputError unless the standard deviation of rows about their mean is above its rounding."""
-    if not bool(scale > 8 * torch.finfo(torch.float64).eps * mean.norm()):
-        raise InputError(f"{name} is constant over the {rows}; give rows that differ, or leave it out")

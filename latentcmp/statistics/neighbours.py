@@ -44,6 +44,7 @@ class RunningNeighbours:
         """Forget all rows."""
         m, width = self.queries.shape
         scores = self.queries.new_full((m, self.k), torch.inf)
+        # distances less |q|^2, which orders nothing; `neighbours` adds it
         self._best = Neighbours(scores, torch.full_like(scores, NO_ROW, dtype=torch.int64), {})
         self._x = self.queries.new_zeros(BLOCK, width)
         self._rows = torch.full((BLOCK,), NO_ROW, device=self.queries.device)
@@ -112,7 +113,7 @@ class RunningNeighbours:
         x, norms = torch.where(known[:, None], x, 0), torch.where(known, norms, torch.inf)
         rows = torch.where(known, rows, NO_ROW)
         for chosen in self._slices():
-            scores = torch.addmm(norms, self.queries[chosen], x.T, alpha=-2)  # |q|^2, which orders nothing, left out
+            scores = torch.addmm(norms, self.queries[chosen], x.T, alpha=-2)
             near = _smallest(scores, min(self.k, BLOCK))
             payload = {name: values[order[near]] for name, values in self._payload.items()}
             self._put(chosen, Neighbours(scores.gather(1, near), rows[near], payload))

@@ -61,7 +61,8 @@ def _check_group(group: Group) -> None:
 
 def _carrier(device: torch.device, group: Group) -> torch.device:
     """Where tensors travel: chosen from the group alone, so that all ranks agree, whatever device they compute on."""
-    if "nccl" not in dist.get_backend(group):
+    backend = dist.get_backend(group)
+    if "nccl" not in backend or "gloo" in backend:
         return torch.device("cpu")
     return device if device.type == "cuda" else torch.device("cuda", torch.cuda.current_device())
 
