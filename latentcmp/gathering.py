@@ -56,7 +56,7 @@ def collect(
             layers.update({label: source.manifest(label, values) for label, values in made.items()})
         features = {label: features[label] for label in plan.manifest["models"]}  # in the order they were asked for
         found = found or Collected(plan.manifest, layers)
-        with timing.part("statistics"), one_torch_thread():  # more threads would change the last bits
+        with timing.part("statistics"), one_torch_thread():  # more would change the last bits
             found.atoms.add(block, features, plan.atom_labels(block))
             found.structures.add(block, descriptors(plan, block, features), plan.structure_labels(block))
     if found is not None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from latentcmp._settings import one_torch_thread
 from latentcmp.statistics.joint import STATE, JointStatistics, Method
 from latentcmp.statistics.storage import prefixed, under
 
@@ -28,7 +29,8 @@ class Pile:
         if self._joint is None:
             widths = {name: values.shape[1] for name, values in self.rows.items()}
             self._joint = JointStatistics(widths, self.method, self.part.device)
-            self._joint.update(self.rows, self.part)
+            with one_torch_thread():  # more would change the last bits
+                self._joint.update(self.rows, self.part)
             self.rows.clear()
         return self._joint
 
@@ -39,7 +41,8 @@ class Pile:
             self.part = torch.cat([self.part, other.part])
             self.rows = {name: torch.cat([values, other.rows[name]]) for name, values in self.rows.items()}
         else:
-            self.joint().merge(other.joint())
+            with one_torch_thread():
+                self.joint().merge(other.joint())
 
     def tensors(self) -> dict[str, Tensor]:
         """What it holds, as `of_tensors` takes it."""
