@@ -1,9 +1,9 @@
 """latentcmp: how well the latent features of one interatomic potential rebuild those of another.
 
 `compare` runs models and compares them, `compare_features` compares features at hand, `extract` gives the features
-of one model, `tap` those of any module, `metrics` holds the measures, `similarity` what joint statistics give besides,
-`segment_cumulants` pools atoms into structures. Names are loaded when they are first used, so `import latentcmp` is
-quick.
+of one model, `extract_to` writes them to a directory where `open_features` reads them, `tap` gives those of any
+module, `metrics` holds the measures, `similarity` what joint statistics give besides, `segment_cumulants` pools atoms
+into structures. Names are loaded when they are first used, so `import latentcmp` is quick.
 """
 
 from importlib import import_module
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from latentcmp.segments import Segments
     from latentcmp.statistics.joint import JointStatistics
     from latentcmp.statistics.sample import AtomSample
+    from latentcmp.store import open_features
+    from latentcmp.store.extraction import extract_to
 
 _HOMES = {
     "AtomSample": "statistics.sample",
@@ -38,7 +40,9 @@ _HOMES = {
     "compare": "conductor",
     "compare_features": "matrices",
     "extract": "features",
+    "extract_to": "store.extraction",
     "metrics": "metrics",
+    "open_features": "store",
     "segment_cumulants": "ops.segment_cumulants",
     "similarity": "similarity",
     "tap": "hooks.tap",
@@ -57,7 +61,9 @@ __all__ = [
     "compare",
     "compare_features",
     "extract",
+    "extract_to",
     "metrics",
+    "open_features",
     "segment_cumulants",
     "similarity",
     "tap",

@@ -230,7 +230,7 @@ def extract(
     for note in notes({"structures": store.manifest}):
         out.print(note)
     rows = f"{len(store):,} rows of {store.width} features ({store.manifest['dtype']}, {len(store.ids):,} structures)"
-    out.print(f"Wrote {rows} of {model} to {output}")
+    out.print(f"Wrote {rows} of {model} to {output}", soft_wrap=True)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """The command line: help, tables, exit codes, messages."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,12 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("command", "words"), [("compare", ["--layer", "GFRE", "chorna2025"]), ("models", ["--self-test"])]
+    ("command", "words"),
+    [
+        ("compare", ["--layer", "GFRE", "chorna2025", "latentcmp extract"]),
+        ("extract", ["--structures", "--overwrite", "interrupted"]),
+        ("models", ["--self-test"]),
+    ],
 )
 def test_help_names_every_option(command: str, words: list[str]) -> None:
     result = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"})
@@ -65,9 +71,34 @@ def test_a_comparison_of_a_file_of_ones_own(all_models: None, structures: list[A
     assert "Warning" not in result.stderr
 
 
+def test_features_go_to_directories_and_are_compared_there(
+    all_models: None, structures: list[Atoms], tmp_path: Path
+) -> None:
+    write(tmp_path / "own.extxyz", [*structures[:20], bulk("Po", "sc", a=3.35)])
+    for model, name in (("chgnet-r2scan", "a"), ("diep@backbone", "b")):
+        result = run("extract", model, "-s", str(tmp_path / "own.extxyz"), "-o", str(tmp_path / "features" / name))
+        assert result.returncode == 0, result.stderr
+        last = result.stdout.splitlines()[-1]
+        assert last.startswith(f"Wrote {sum(map(len, structures[:20])) + (name == 'a')} rows of ")
+        assert last.endswith(f" structures) of {model} to {tmp_path / 'features' / name}")
+    again = run("extract", "diep", "-s", str(tmp_path / "own.extxyz"), "-o", str(tmp_path / "features" / "a"))
+    assert again.returncode == 2
+    assert "holds other features" in again.stderr
+    directories = [str(tmp_path / "features" / name) for name in "ab"]
+    result = run("compare", *directories, "-o", str(tmp_path / "out"))
+    assert result.returncode == 0, result.stderr
+    assert "those of the features" in result.stdout
+    assert "Po, unknown to diep" in result.stdout
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["models"] == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["extract", "diep", "-o", "/dev/null"], "is a file"),
+        (["extract", "mace", "-o", "features/mace"], "unknown model 'mace'"),
+        (["extract", "diep", "-o", "x", "--reduce", "sum"], "reduce: input should be 'invariant'"),
+        (["compare", "features/nowhere"], "is no directory of features"),
         (["compare", "mace"], "unknown model 'mace'"),
         (["compare", "-s", "nowhere.xyz"], "nowhere.xyz does not exist"),
         (["compare", "--order", "12"], "order: input should be less than or equal to 8"),

@@ -67,10 +67,8 @@ class NpyFeatures(StoredFeatures):
         order = np.lexsort((atoms, system))
         wrong = np.flatnonzero(atoms[order] != np.arange(len(atoms)) - self.ptr[system])
         if len(wrong):
-            id = self.systems[system[wrong[0]]].id
-            raise InputError(
-                f"{self.directory / 'atoms.npy'}: atoms of structure {id!r} are not 0, 1, 2, ... once each"
-            )
+            id, path = self.systems[system[wrong[0]]].id, self.directory / "atoms.npy"
+            raise InputError(f"{path}: the atoms of structure {id!r} are not 0, 1, 2, ... once each")
         return None if (order == np.arange(len(order))).all() else order
 
 
@@ -140,9 +138,6 @@ def _systems(directory: Path, names: list[Any], counts: list[int]) -> list[Syste
         raise InputError(f"{path} has {len(lines)} lines, too few for line {max(names)} of structures.npy")
     found = []
     for name, count in zip(names, counts, strict=True):
-        row = {
-            "id": str(name),
-            **{key: value for key, value in known.get(name, {}).items() if key in COLUMNS and value},
-        }
-        found.append(SystemRecord(n_atoms=count, **row))
+        told = {key: value for key, value in known.get(name, {}).items() if key in COLUMNS and value}
+        found.append(SystemRecord(**{"id": str(name), **told}, n_atoms=count))
     return found

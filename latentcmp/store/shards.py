@@ -13,7 +13,7 @@ from latentcmp._storage import read_tensors, write_tensors
 from latentcmp.errors import InputError
 from latentcmp.features import Features
 from latentcmp.store.index import FORMAT, INDEX, Index, Shard, shard_name
-from latentcmp.store.stored import StoredFeatures
+from latentcmp.store.stored import StoredFeatures, stacked
 from latentcmp.systems.system import SystemRecord
 
 SHARDS = "features-*.safetensors"
@@ -50,9 +50,8 @@ class FeatureStore(StoredFeatures):
         for number in range(first, last + 1):
             end, size = int(self._ends[number]), self.index.shards[number].n_atoms
             begin = end - size
-            piece = self._shard(number).get_slice(name)[max(start - begin, 0) : min(stop, end) - begin]
-            pieces.append(piece)
-        return torch.cat(pieces)
+            pieces.append(self._shard(number).get_slice(name)[max(start - begin, 0) : min(stop, end) - begin])
+        return stacked(pieces)
 
     def _shard(self, number: int) -> Any:
         """The open file of a shard, once its content has been found to be what the index says."""

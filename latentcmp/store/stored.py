@@ -64,13 +64,11 @@ class StoredFeatures(ABC):
     def rows(self, ids: Sequence[str]) -> Tensor:
         """The rows of these systems, in this order. Raises InputError for a NaN or an infinity, and for damage."""
         positions = np.array([self._position[id] for id in ids], dtype=np.int64)
-        ptr = np.concatenate([[0], np.cumsum(np.diff(self.ptr)[positions])])
-        values = torch.empty(int(ptr[-1]), self.width, dtype=self.dtype)
+        if not len(positions):
+            return torch.empty(0, self.width, dtype=self.dtype)
         breaks = np.flatnonzero(np.diff(positions) != 1) + 1  # systems that lie side by side are read as one
-        for run in np.split(np.arange(len(positions)), breaks) if len(positions) else []:
-            first, last = run[0], run[-1]
-            found = self.read(int(self.ptr[positions[first]]), int(self.ptr[positions[last] + 1]))
-            values[ptr[first] : ptr[last + 1]] = found
+        runs = np.split(positions, breaks)
+        values = stacked([self.read(int(self.ptr[run[0]]), int(self.ptr[run[-1] + 1])) for run in runs])
         check_finite(self.label, values, [self.systems[position] for position in positions])
         return values
 
@@ -94,6 +92,11 @@ class StoredFeatures(ABC):
     @cached_property
     def _numbers(self) -> Tensor:
         return self.numbers
+
+
+def stacked(pieces: Sequence[Tensor]) -> Tensor:
+    """Pieces of rows as one tensor; a single piece is not copied."""
+    return pieces[0] if len(pieces) == 1 else torch.cat(list(pieces))
 
 
 class FeaturesInMemory(StoredFeatures):

@@ -31,13 +31,9 @@ def to_tensor_map(features: Features) -> Any:
         components=[],
         properties=metatensor.Labels.range("feature", features.values.shape[1]),
     )
-    tensor = metatensor.TensorMap(metatensor.Labels(["_"], np.zeros((1, 1), dtype=np.int32)), [block])
-    known = {
-        "systems": [asdict(r) for r in records],
-        "numbers": features.numbers.tolist(),
-        "manifest": features.manifest,
-    }
-    tensor.set_info(INFO, json.dumps(known))
+    tensor = metatensor.TensorMap(metatensor.Labels.single(), [block])
+    systems, numbers = [asdict(record) for record in records], features.numbers.tolist()
+    tensor.set_info(INFO, json.dumps({"systems": systems, "numbers": numbers, "manifest": features.manifest}))
     return tensor
 
 
