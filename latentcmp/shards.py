@@ -125,8 +125,9 @@ def _check_same(path: Path, known: dict[str, Any], other: str, expected: dict[st
         )
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """The leaves of nested mappings by the path to them."""
-    if not isinstance(tree, Mapping):
-        return {prefix: tree}
-    return {key: leaf for name, branch in tree.items() for key, leaf in _flat(branch, f"{prefix}.{name}").items()}
+    found: dict[str, Any] = {}
+    for name, branch in tree.items():
+        found |= _flat(branch, f"{prefix}{name}.") if isinstance(branch, Mapping) else {f"{prefix}{name}": branch}
+    return found
