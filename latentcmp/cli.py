@@ -262,7 +262,7 @@ def doctor() -> None:
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
 def bench(context: typer.Context) -> None:
-    """Measure an operator beside its peers and the memory floor: `latentcmp bench pooling --help`."""
+    """Measure pooling, reconstruction or streaming beside their peers: `latentcmp bench pooling --help`."""
     from importlib import import_module
     from importlib.util import find_spec
 
