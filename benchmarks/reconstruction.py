@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -61,17 +62,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> list[dict]:
-    """Global errors for every shape, then local ones."""
-    rows = []
-    for shape in options.shapes:
-        n, width = SHAPES[shape]
-        found = run_problem(make_problem(int(n * options.scale), width, options.models), options)
-        print_table(found)
-        rows += found
-    if find_spec(".local", __package__):
-        found = import_module(".local", __package__).rows(options)
-        print_table(found)
-        rows += found
+    """Global errors for every shape, then local ones; the peers' BLAS holds to the same number of threads."""
+    with _blas_threads(options.threads):
+        rows = []
+        for shape in options.shapes:
+            n, width = SHAPES[shape]
+            rows += _printed(run_problem(make_problem(int(n * options.scale), width, options.models), options))
+        if find_spec(".local", __package__):
+            rows += _printed(import_module(".local", __package__).rows(options))
     return rows
 
 
@@ -180,6 +178,19 @@ PEERS: Sequence[Peer] = (
     Peer("scikit-learn RidgeCV", ridge_cv, needs="sklearn"),
     Peer("himalaya RidgeCV", himalaya, "source", needs="himalaya", most_rows=10_000),
 )
+
+
+def _printed(rows: list[dict]) -> list[dict]:
+    print_table(rows)
+    return rows
+
+
+def _blas_threads(threads: int) -> AbstractContextManager:
+    if find_spec("threadpoolctl") is None:
+        return nullcontext()
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(threads)
 
 
 def _scaled(matrix: np.ndarray, problem: Problem) -> tuple[np.ndarray, np.ndarray]:

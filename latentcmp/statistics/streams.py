@@ -20,7 +20,7 @@ class GramStream:
     """
 
     def __init__(self, total: Tensor) -> None:
-        self.total, self.filled = total, 0
+        self.total, self.filled, self.settled = total, 0, True
         self.block = total.new_empty(self._block_rows(), len(total))
 
     def add(self, positions: Tensor, write: Callable[[Tensor, Tensor], None]) -> None:
@@ -36,7 +36,9 @@ class GramStream:
     def settle(self) -> None:
         """Bring `total` up to date with all rows."""
         self._empty_block()
-        self.total.tril_().add_(self.total.tril(-1).mT)
+        if not self.settled:
+            self.total.tril_().add_(self.total.tril(-1).mT.contiguous())  # copied first: a strided sum is far slower
+            self.settled = True
 
     def _block_rows(self) -> int:
         return BLOCK
@@ -48,6 +50,7 @@ class GramStream:
 
     def _take(self, rows: Tensor) -> None:
         add_lower_gram(self.total, rows)
+        self.settled = False
 
 
 class FactorStream(GramStream):
