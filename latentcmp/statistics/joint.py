@@ -21,7 +21,15 @@ from latentcmp.reconstruction.pairs import Compressed, Measure, global_errors
 from latentcmp.reconstruction.scaling import Scaling
 from latentcmp.reconstruction.solvers import Folds, Solver, checked_alphas
 from latentcmp.statistics.reduce import Group, State, check_same, merged_by_tree
-from latentcmp.statistics.rows import Centred, augmented, centred_factors, centred_grams, check_spread, shifted, write_augmented
+from latentcmp.statistics.rows import (
+    Centred,
+    augmented,
+    centred_factors,
+    centred_grams,
+    check_spread,
+    shifted,
+    write_augmented,
+)
 from latentcmp.statistics.storage import check_tensors, read_statistics, write_statistics
 from latentcmp.statistics.streams import BLOCK, FactorStream, GramStream
 
