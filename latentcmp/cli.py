@@ -162,7 +162,7 @@ def _write(comparison: "Comparison", output: Path) -> None:
 def _say_shard(shard: "Shard", output: Path, written: Path | None) -> None:
     path = shard.path(output)
     done = f"Wrote {path}" if written else f"{path} is there already and whole: nothing to do"
-    out.print(f"{done}; when all {shard.of} are, run: latentcmp merge {output} -o RESULTS")
+    out.print(f"{done}; when all {shard.of} are, run: latentcmp merge {output} -o RESULTS", soft_wrap=True)
 
 
 @app.command()
@@ -262,7 +262,7 @@ def doctor() -> None:
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
 def bench(context: typer.Context) -> None:
-    """Measure an operator beside its peers and the memory floor: `latentcmp bench pooling --help`."""
+    """Measure pooling, reconstruction or streaming beside their peers: `latentcmp bench pooling --help`."""
     from importlib import import_module
     from importlib.util import find_spec
 

@@ -78,12 +78,11 @@ def merge_shards(directories: Sequence[Path], partial: bool = False) -> Collecte
         whole = merged(whole, unpack(tensors, known))
     missing = sorted({number for _, of in seen for number in range(1, of + 1)} - {shard.number for shard in seen})
     if whole is None or (missing and not partial):
-        found = (
-            f"shards {', '.join(map(str, missing))} of {first['shard'][1]} are missing" if seen else "no shard is there"
-        )
-        raise InputError(
-            f"{found} in {', '.join(map(str, directories))}; run --shard for them, or merge with --partial"
-        )
+        found = f"shards {', '.join(map(str, missing))} are missing" if missing else "there is no shard"
+        where = ", ".join(map(str, directories))
+        raise InputError(f"{found} in {where}; make them with compare --shard, or merge what is there with --partial")
+    if missing:
+        whole.manifest = whole.manifest | {"missing_shards": missing}
     return whole
 
 

@@ -110,7 +110,8 @@ def test_procrustes_agrees_with_scipy(method: str, part: str) -> None:
 
     found = similarity.procrustes_distance(statistics(method), part=part)  # type: ignore[arg-type]
     np.testing.assert_allclose(found, of_pairs(distance, part), rtol=1e-9, atol=1e-7)
-    assert found.diagonal().max() < 1e-13
+    # The direction that "c" lacks is zero in an R factor, in a Gram matrix the root of its rounding, of either sign.
+    assert found.diagonal().max() < {"qr": 1e-13, "gram": 1e-7}[method]
 
 
 @pytest.mark.parametrize("part", ["train", "test"])

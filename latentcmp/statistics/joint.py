@@ -16,12 +16,22 @@ import torch
 from torch import Tensor
 
 from latentcmp.errors import InputError
+from latentcmp.reconstruction.gram_path import FactorSource, GramSource, all_global_errors
 from latentcmp.reconstruction.pairs import Compressed, Measure, global_errors
 from latentcmp.reconstruction.scaling import Scaling
-from latentcmp.reconstruction.solvers import Folds, Solver
+from latentcmp.reconstruction.solvers import Folds, Solver, checked_alphas
 from latentcmp.statistics.reduce import Group, State, check_same, merged_by_tree
-from latentcmp.statistics.rows import Centred, augmented, check_spread, shifted
+from latentcmp.statistics.rows import (
+    Centred,
+    augmented,
+    centred_factors,
+    centred_grams,
+    check_spread,
+    shifted,
+    write_augmented,
+)
 from latentcmp.statistics.storage import check_tensors, read_statistics, write_statistics
+from latentcmp.statistics.streams import BLOCK, FactorStream, GramStream
 
 Method = Literal["qr", "gram"]
 Part = Literal["train", "test"]
@@ -59,23 +69,40 @@ class JointStatistics:
         self.counts = torch.zeros(3, dtype=torch.int64, device=self.device)
         self.pivot: Tensor | None = None
 
+    @property
+    def parts(self) -> Tensor:
+        """The statistic [3, size, size] of all rows so far."""
+        for stream in self._streams:
+            stream.settle()
+        return self._parts
+
+    @parts.setter
+    def parts(self, parts: Tensor) -> None:
+        stream = GramStream if self.method == "gram" else FactorStream
+        self._parts = parts
+        self._streams = [stream(total) for total in parts] if self.device.type == "cpu" else []
+
     def update(self, features: Mapping[str, Tensor], part: Tensor) -> None:
         """Add rows: {name: [n, D]} and their parts [n] (int64: 0 fold 1, 1 fold 2, 2 test), all on the device.
 
         Raises InputError for names, widths, lengths or devices that do not fit. Values are not looked at here, which
         would wait for the device: a NaN or infinity is found by `errors`.
         """
-        rows = self._stacked(features, part)
-        if not len(rows):
+        self._check(features, part)
+        if not len(part):
             return
+        values = [features[name].detach() for name in self.widths]
         if self.pivot is None:
-            self.pivot = rows.mean(0)
+            self.pivot = torch.cat([rows[:BLOCK].mean(0, dtype=torch.float64) for rows in values])
+        if self.device.type == "cpu":
+            self._stream(values, part)
+            return
+        rows = torch.cat([rows.to(torch.float64) for rows in values], dim=1)
         rows = augmented(rows - self.pivot, list(self.widths.values()))
         for index in range(3):
             chosen = part == index
             self.counts[index] += chosen.sum()
-            of_part = rows[chosen] if self.device.type == "cpu" else rows * chosen[:, None]  # no wait on a device
-            self._add(index, of_part)
+            self._add(index, rows * chosen[:, None])  # no wait on a device
 
     def merge(self, other: "JointStatistics") -> None:
         """Add the rows that another statistic of the same widths and method has seen."""
@@ -124,6 +151,8 @@ class JointStatistics:
         With `columns`, {name: (matrix, n)}, the pairs are of the first n columns of matrices, in their order. Raises
         InputError where a part has too few rows, a matrix is constant over training, or a value was not finite.
         """
+        if measure == "gfre" and columns is None:
+            return self._global_errors(solver, alphas)
         matrices = list(self.compressed(columns).values())
         rows = [global_errors(source, matrices, measure, solver, alphas, UNSEEN[self.method]) for source in matrices]
         return torch.stack([torch.stack(row) for row in rows]).cpu()
@@ -133,10 +162,7 @@ class JointStatistics:
 
         With `columns`, as in `errors`, for the first columns of matrices.
         """
-        n_first, n_second, n_test = self.counts.tolist()
-        if n_first < 1 or n_second < 1 or n_test < 1:
-            seen = ", ".join(f"{n} in {name}" for n, name in zip((n_first, n_second, n_test), PARTS, strict=True))
-            raise InputError(f"errors need rows in both folds and in the test part, got {seen}")
+        n_first, n_second, n_test = self._checked_counts()
         assert self.pivot is not None
         self._check_finite()
         mean = self._mean(self.parts[:2])
@@ -206,7 +232,7 @@ class JointStatistics:
         found.pivot = pivot if bool(found.counts.any()) else None
         return found
 
-    def _stacked(self, features: Mapping[str, Tensor], part: Tensor) -> Tensor:
+    def _check(self, features: Mapping[str, Tensor], part: Tensor) -> None:
         if set(features) != set(self.widths):
             raise InputError(f"expected features of {', '.join(self.widths)}, got {', '.join(features)}")
         for name, width in self.widths.items():
@@ -216,7 +242,38 @@ class JointStatistics:
                     f"{name} must be [{len(part)}, {width}] on {self.device}, "
                     f"got {tuple(values.shape)} on {values.device}"
                 )
-        return torch.cat([features[name].detach().to(torch.float64) for name in self.widths], dim=1)
+
+    def _stream(self, values: list[Tensor], part: Tensor) -> None:
+        """Send rows to the streams of their parts, with no copy of the whole."""
+        pivot = self.pivot
+        assert pivot is not None
+        for index, stream in enumerate(self._streams):
+            positions = (part == index).nonzero()[:, 0]
+            self.counts[index] += len(positions)
+            stream.add(positions, lambda out, chosen: write_augmented(out, values, chosen, pivot))
+
+    def _checked_counts(self) -> tuple[int, int, int]:
+        n_first, n_second, n_test = self.counts.tolist()
+        if n_first < 1 or n_second < 1 or n_test < 1:
+            seen = ", ".join(f"{n} in {name}" for n, name in zip((n_first, n_second, n_test), PARTS, strict=True))
+            raise InputError(f"errors need rows in both folds and in the test part, got {seen}")
+        return n_first, n_second, n_test
+
+    def _global_errors(self, solver: Solver, alphas: np.ndarray | None) -> Tensor:
+        """GFRE of all ordered pairs, every source with all targets at once."""
+        counts = self._checked_counts()
+        widths, n_training, gram = list(self.widths.values()), counts[0] + counts[1], self.method == "gram"
+        assert self.pivot is not None
+        self._check_finite()
+        parts, mean, squares = (centred_grams if gram else centred_factors)(self.parts, sum(widths))
+        scales = (torch.stack([block.sum() for block in squares.split(widths)]) / n_training).sqrt()
+        for name, scale, centre in zip(self.widths, scales, (self.pivot + mean).split(widths), strict=True):
+            check_spread(name, scale, centre, f"{n_training} training rows")
+        inverse = (1 / scales).repeat_interleave(torch.tensor(widths, device=self.device))
+        parts *= inverse[:, None] * inverse if gram else inverse
+        sources = [(GramSource if gram else FactorSource)(parts, chosen) for chosen in self._slices(None).values()]
+        grid = torch.from_numpy(checked_alphas(alphas)).to(self.device)
+        return all_global_errors(sources, widths, counts, grid, solver, UNSEEN[self.method]).cpu()
 
     def _slices(self, columns: Columns | None) -> dict[str, slice]:
         """Where the columns of each matrix stand among those of all."""

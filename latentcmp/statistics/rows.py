@@ -29,6 +29,38 @@ def augmented(rows: Tensor, widths: Sequence[int]) -> Tensor:
     return torch.cat([torch.ones_like(rows[:, :1]), rows, *squares], dim=1)
 
 
+def write_augmented(out: Tensor, values: Sequence[Tensor], positions: Tensor, pivot: Tensor) -> None:
+    """Put the augmented rows of matrices [n, D] at `positions` into out [len(positions), size] (float64)."""
+    widths = [rows.shape[1] for rows in values]
+    ones, *blocks, squares = out.split([1, *widths, len(widths)], dim=1)
+    ones.fill_(1)
+    for rows, block, centre, square in zip(values, blocks, pivot.split(widths), squares.unbind(1), strict=True):
+        torch.sub(rows[positions], centre, out=block)
+        square.copy_(torch.linalg.vector_norm(block, dim=1).square_())
+
+
+def centred_grams(parts: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of Gram matrices: those about the training mean [3, width, width], that mean about the pivot, training squares.
+
+    `width` is the number of feature columns; the squares [width] are summed over the rows of both folds.
+    """
+    inner = slice(1, 1 + width)
+    sums, n = parts[:, 0, inner], parts[:, 0, 0, None]
+    mean = (sums[0] + sums[1]) / (n[0] + n[1])
+    left = torch.stack([sums - n / 2 * mean, mean.expand_as(sums)], 2)  # S - s m' - m s' + n m m', as one product
+    centred = torch.baddbmm(parts[:, inner, inner], left, left.flip(2).mT, alpha=-1)
+    return centred, mean, centred[:2].diagonal(dim1=1, dim2=2).sum(0)
+
+
+def centred_factors(parts: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of R factors: those about the training mean [3, 1 + width, width], and the rest as for `centred_grams`."""
+    corner = parts[:, 0, 0, None]  # +- sqrt(n); beside it +- sqrt(n) times the mean of the part
+    mean = (corner * parts[:, 0, 1 : 1 + width])[:2].sum(0) / corner[:2].square().sum()
+    centred = parts[:, : 1 + width, 1 : 1 + width].clone()
+    centred[:, 0] -= corner * mean
+    return centred, mean, centred[:2].square().sum((0, 1))
+
+
 def shifted(parts: Tensor, moved: Tensor, widths: Sequence[int]) -> Tensor:
     """parts T, where [1 | X - q | s_q] = [1 | X - p | s_p] T and `moved` is p - q.
 

@@ -1,0 +1,42 @@
+"""The benchmarks at a tiny scale: they run, check what they time, and write JSON that can be read."""
+
+import json
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("skmatter")
+HOME = "latentcmp.benchmarks" if find_spec("latentcmp.benchmarks") else "benchmarks"
+
+
+def rows_of(tmp_path: Path, *arguments: str) -> list[dict]:
+    """Rows of the JSON that one run writes."""
+    shared = ["--out", str(tmp_path), "--device", "cpu", "--threads", "1", "--repeat", "1"]
+    path = import_module(f"{HOME}.run").main([*arguments, *shared])
+    found = json.loads(path.read_text())
+    assert found["operator"] == arguments[0]
+    return found["rows"]
+
+
+def test_reconstruction(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, "reconstruction", "--shapes", "10k-128", "--scale", "0.05", "--models", "2")
+    by_name = {row["name"]: row for row in rows if row["problem"].startswith("GFRE")}
+    assert {"latentcmp gram", "latentcmp qr", "scikit-matter"} <= set(by_name)
+    assert all(row["ms"] > 0 for row in by_name.values())
+    assert by_name["latentcmp gram"]["error"] < 1e-8
+    assert by_name["latentcmp qr"]["error"] < 1e-8
+
+
+def test_streaming(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, "streaming", "--atoms", "20000", "--models", "2", "--width", "8", "--structures", "0")
+    sizes = [row for row in rows if "atoms/s" in row]
+    assert [row["atoms"] for row in sizes] == [20000]
+    assert sizes[0]["atoms/s"] > 0
+    assert any(row["name"].startswith("predicted") and row["value"] > 0 for row in rows)
+
+
+def test_pooling(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, "pooling", "--shapes", "64", "--scale", "0.001", "--only", "latentcmp reference")
+    assert [row["error"] < 1e-5 for row in rows if row["name"] == "latentcmp reference"] == [True]
