@@ -5,10 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from latentcmp._settings import map_over_cores
 from latentcmp.errors import InputError
-from latentcmp.reconstruction.solvers import Folds, Solver, TwoFoldPath
+from latentcmp.reconstruction.folds import two_folds
+from latentcmp.reconstruction.local_cutoff import LocalFolds, local_weights
+from latentcmp.reconstruction.neighbours import nearest
+from latentcmp.reconstruction.solvers import Folds, Solver, TwoFoldPath, checked_alphas
 
 _BATCH_BYTES = 64 << 20
 
@@ -33,10 +37,12 @@ def local_errors(
     widest = x_train.shape[1] + max(y.shape[1] for y, _ in targets)
     step = batch_size or _rows_at_once(len(x_train), n_local_points * widest)
 
+    grid = checked_alphas(alphas)
+
     def solve(start: int) -> list[Tensor]:
         rows = slice(start, start + step)
         batch = [(y_train, y_test[rows]) for y_train, y_test in targets]
-        return _solve_batch(x_train, x_test[rows], batch, n_local_points, solver, alphas)
+        return _solve_batch(x_train, x_test[rows], batch, n_local_points, solver, grid)
 
     parts = map_over_cores(solve, range(0, len(x_test), step), x_train.device)
     return [torch.cat([part[t] for part in parts]) for t in range(len(targets))]
@@ -56,26 +62,17 @@ def check_local_points(n_local_points: int, n_train: int) -> None:
         )
 
 
-def nearest(x_train: Tensor, x_test: Tensor, k: int) -> Tensor:
-    """Positions [n_test, k] of the k nearest training rows, nearest first, exact ties in row order."""
-    distance = x_train.square().sum(1) + x_test.square().sum(1)[:, None] - 2 * x_test @ x_train.T
-    kth = distance.kthvalue(k, dim=1, keepdim=True).values
-    closer, tied = distance < kth, distance == kth
-    room = k - closer.sum(1, keepdim=True)
-    chosen = closer | (tied & (tied.cumsum(1) <= room))
-    rows = chosen.nonzero()[:, 1].reshape(len(x_test), k)
-    return rows.gather(1, distance.gather(1, rows).argsort(dim=1, stable=True))
-
-
 def _solve_batch(
     x_train: Tensor,
     x_test: Tensor,
     targets: Sequence[tuple[Tensor, Tensor]],
     k: int,
     solver: Solver,
-    alphas: np.ndarray | None,
+    alphas: np.ndarray,
 ) -> list[Tensor]:
     rows = nearest(x_train, x_test, k)
+    if solver == "cutoff":
+        return _cutoff_errors(x_train, x_test, targets, rows, alphas)
     x, x_mean = _centred(x_train[rows])
     path = TwoFoldPath(Folds.of_rows(x), solver, alphas)
     query = x_test[:, None, :] - x_mean
@@ -84,6 +81,24 @@ def _solve_batch(
         y, y_mean = _centred(y_train[rows])
         errors.append((y_test - (y_mean + path.predict(query, Folds.of_rows(y)))[:, 0]).norm(dim=1))
     return errors
+
+
+def _cutoff_errors(
+    x_train: Tensor, x_test: Tensor, targets: Sequence[tuple[Tensor, Tensor]], rows: Tensor, alphas: np.ndarray
+) -> list[Tensor]:
+    """The same by Gram matrices; rows of the targets are read where they are, never gathered."""
+    first, second = two_folds(rows.shape[1])
+    rows = rows[:, torch.from_numpy(np.concatenate([first, second])).to(rows.device)]
+    x, x_mean = _centred(x_train[rows])
+    gram = x @ x.mT
+    folds = LocalFolds(x, gram, rows, len(first), torch.from_numpy(alphas).to(x))
+    strengths = torch.stack([folds.strength(y_train) for y_train, _ in targets], 1)
+    weights = local_weights(x, gram, x_test - x_mean[:, 0], strengths)
+    weights += (1 - weights.sum(-1, keepdim=True)) / rows.shape[1]  # the mean of the neighbours, with the rest
+    return [
+        (y_test - embedding_bag(rows, y_train, per_sample_weights=weights[:, t].contiguous(), mode="sum")).norm(dim=1)
+        for t, (y_train, y_test) in enumerate(targets)
+    ]
 
 
 def _centred(rows: Tensor) -> tuple[Tensor, Tensor]:

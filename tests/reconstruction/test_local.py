@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from latentcmp.reconstruction.local import local_errors, nearest
+from latentcmp.reconstruction.local import local_errors
+from latentcmp.reconstruction.neighbours import nearest
 
 
 def rows(n: int, width: int, seed: int) -> torch.Tensor:
