@@ -37,8 +37,8 @@ using namespace latentcmp;
 
 LC_API int32_t lc_cpu_local_losses(const LcLocalRidge* in, double* losses) {
   if (!sane(*in)) return LC_BAD_ARGUMENT;
-  const int64_t bytes = scratch_doubles(*in) * int64_t(sizeof(double));
-  const std::unique_ptr<double, Free> scratch(static_cast<double*>(std::aligned_alloc(CACHE_LINE, bytes)));
+  const int64_t lines = scratch_doubles(*in) * int64_t(sizeof(double)) / CACHE_LINE + 1;
+  const std::unique_ptr<double, Free> scratch(static_cast<double*>(std::aligned_alloc(CACHE_LINE, lines * CACHE_LINE)));
   if (!scratch) return LC_NO_MEMORY;
   const LocalKernel problem_losses = kernel();
   for (int64_t i = 0; i < in->problems; ++i) problem_losses(*in, i, scratch.get(), losses + i * in->alphas);

@@ -31,26 +31,34 @@ def local_errors(
 
     Scaled float64 rows in. For each test row x: the k nearest rows of x_train (Euclidean), both sides centred
     by their own means, prediction ybar + (x - xbar) W with W from `TwoFoldPath`. Goscinski et al., MLST 2,
-    025028 (2021). `batch_size` test rows are solved at once (default: as many as fit in about 64 MiB).
+    025028 (2021). `batch_size` test rows are searched and solved at once on each core (default: as many as
+    fit in about 64 MiB); the memory grows with it, and beyond it only with n_test * k.
     """
     check_local_points(n_local_points, len(x_train))
-    widest = x_train.shape[1] + max(y.shape[1] for y, _ in targets)
-    step = batch_size or _rows_at_once(len(x_train), n_local_points * widest)
-
     grid = checked_alphas(alphas)
+    neighbours = nearest(x_train, x_test, n_local_points, batch_size or _at_once(2 * len(x_train)))
+    step = batch_size or _at_once(_neighbourhood(n_local_points, x_train.shape[1], targets, solver))
 
     def solve(start: int) -> list[Tensor]:
         rows = slice(start, start + step)
         batch = [(y_train, y_test[rows]) for y_train, y_test in targets]
-        return _solve_batch(x_train, x_test[rows], batch, n_local_points, solver, grid)
+        fit = _cutoff_errors if solver == "cutoff" else _path_errors
+        return fit(x_train, x_test[rows], batch, neighbours[rows], grid, solver)
 
     parts = map_over_cores(solve, range(0, len(x_test), step), x_train.device)
     return [torch.cat([part[t] for part in parts]) for t in range(len(targets))]
 
 
-def _rows_at_once(n_train: int, neighbourhood: int) -> int:
-    """Test rows whose distances (3 copies) and neighbourhoods (6 copies) each fit in the memory of a batch."""
-    return max(1, min(512, _BATCH_BYTES // (6 * 8 * neighbourhood), _BATCH_BYTES // (3 * 8 * n_train)))
+def _at_once(numbers: int) -> int:
+    """Test rows whose float64 `numbers` fit in the memory of a batch."""
+    return max(1, min(512, _BATCH_BYTES // (8 * numbers)))
+
+
+def _neighbourhood(k: int, width: int, targets: Sequence[tuple[Tensor, Tensor]], solver: Solver) -> int:
+    """Numbers held for one test row: source rows, their inner products and factors; copies of target rows."""
+    if solver == "cutoff":
+        return k * (2 * width + 5 * k)
+    return 6 * k * (width + max(y.shape[1] for y, _ in targets))
 
 
 def check_local_points(n_local_points: int, n_train: int) -> None:
@@ -62,17 +70,15 @@ def check_local_points(n_local_points: int, n_train: int) -> None:
         )
 
 
-def _solve_batch(
+def _path_errors(
     x_train: Tensor,
     x_test: Tensor,
     targets: Sequence[tuple[Tensor, Tensor]],
-    k: int,
-    solver: Solver,
+    rows: Tensor,
     alphas: np.ndarray,
+    solver: Solver,
 ) -> list[Tensor]:
-    rows = nearest(x_train, x_test, k)
-    if solver == "cutoff":
-        return _cutoff_errors(x_train, x_test, targets, rows, alphas)
+    """Errors of every target by `TwoFoldPath`, for neighbours rows [m, k]."""
     x, x_mean = _centred(x_train[rows])
     path = TwoFoldPath(Folds.of_rows(x), solver, alphas)
     query = x_test[:, None, :] - x_mean
@@ -84,9 +90,14 @@ def _solve_batch(
 
 
 def _cutoff_errors(
-    x_train: Tensor, x_test: Tensor, targets: Sequence[tuple[Tensor, Tensor]], rows: Tensor, alphas: np.ndarray
+    x_train: Tensor,
+    x_test: Tensor,
+    targets: Sequence[tuple[Tensor, Tensor]],
+    rows: Tensor,
+    alphas: np.ndarray,
+    _: Solver,
 ) -> list[Tensor]:
-    """The same by Gram matrices; rows of the targets are read where they are, never gathered."""
+    """The same for the cutoff by Gram matrices; rows of the targets are read where they are, never gathered."""
     first, second = two_folds(rows.shape[1])
     rows = rows[:, torch.from_numpy(np.concatenate([first, second])).to(rows.device)]
     x, x_mean = _centred(x_train[rows])

@@ -12,6 +12,7 @@ from torch import Tensor
 from latentcmp.ops.local_ridge import FoldFit, local_losses
 
 EPS = torch.finfo(torch.float64).eps
+TINY = torch.finfo(torch.float64).tiny
 RESOLVED = 1e-8
 """Least squared singular value, relative to the largest, at which losses by a Gram matrix are good to 1e-6."""
 INVERTIBLE = 1e-10
@@ -21,7 +22,7 @@ SEPARATED = 1e-7
 
 
 class Factors(NamedTuple):
-    """Rows [b, n, D] as u s v', strongest first, and other rows along v over s: u [b, n, r], s [b, r], [b, m, r]."""
+    """Rows [b, n, D] as u s v', strongest first, and other rows along v over s: u [b, n, r], s [b, r], [b, r, m]."""
 
     u: Tensor
     s: Tensor
@@ -29,17 +30,17 @@ class Factors(NamedTuple):
 
 
 def factors_of_gram(gram: Tensor, cross: Tensor, rank: int) -> Factors:
-    """From inner products of the rows [b, n, n] and of other rows with them [b, m, n]; at most `rank` directions."""
+    """From inner products of the rows [b, n, n] and with other rows [b, n, m]; at most `rank` directions."""
     squares, u = torch.linalg.eigh(gram)
-    squares, u = squares.flip(-1)[:, :rank].clamp(min=0), u.flip(-1)[..., :rank]
-    return Factors(u, squares.sqrt(), cross @ u / squares.clamp(min=torch.finfo(gram.dtype).tiny)[:, None])
+    squares, u = squares.flip(-1)[:, :rank].clamp(min=0), u.flip(-1)[..., :rank].contiguous()
+    return Factors(u, squares.sqrt(), u.mT @ cross / squares.clamp(min=TINY)[..., None])
 
 
 def factors_of_rows(rows: Tensor, others: Tensor, rank: int) -> Factors:
     """From rows [b, n, D] and other rows [b, m, D]; at most `rank` directions."""
     u, s, vh = torch.linalg.svd(rows, full_matrices=False)
-    u, s, along = u[..., :rank], s[:, :rank], others @ vh[:, :rank].mT
-    return Factors(u, s, along / s.clamp(min=torch.finfo(s.dtype).tiny)[:, None])
+    u, s, vh = u[..., :rank].contiguous(), s[:, :rank], vh[:, :rank]
+    return Factors(u, s, vh @ others.mT / s.clamp(min=TINY)[..., None])
 
 
 class LocalFolds:
@@ -54,21 +55,22 @@ class LocalFolds:
         self.floor = max(x.shape[1:]) * EPS
         head, tail = slice(None, n_first), slice(n_first, None)
         self.factors = [
-            factors_of_gram(gram[:, mine, mine], gram[:, other, mine], min(part.shape[1:]))
+            factors_of_gram(gram[:, mine, mine], gram[:, mine, other], min(part.shape[1:]))
             for part, mine, other in zip(self.x, (head, tail), (tail, head), strict=True)
         ]
+        self.fits = self._fits()
         self.condition = self._condition()
         self._decompose((self.condition * RESOLVED > 1).nonzero()[:, 0])
 
     def strength(self, y: Tensor) -> Tensor:
         """The absolute strength [b] with the least loss for a target's training rows; ties go to the smallest."""
-        losses = local_losses(y, *self._fits())
+        losses = local_losses(y, *self.fits)
         best = losses.amin(1, keepdim=True)
         rounding = 100 * EPS * self.condition[:, None] * losses.amax(1, keepdim=True)
         doubtful = ((losses > best) & (losses - best <= rounding)).any(1).nonzero()[:, 0]
         if len(doubtful):
             self._decompose(doubtful)
-            losses[doubtful] = local_losses(y, *self._fits(doubtful))
+            losses[doubtful] = local_losses(y, *(FoldFit(*(part[doubtful] for part in fit)) for fit in self.fits))
         return self.strengths.gather(1, losses.argmin(1, keepdim=True))[:, 0]
 
     @property
@@ -80,15 +82,14 @@ class LocalFolds:
         """Largest squared singular value over the least that any alpha keeps: [b]."""
         least = torch.minimum(*(factor.s[:, -1] for factor in self.factors))
         top = torch.maximum(*(factor.s[:, 0] for factor in self.factors))
-        return (top / torch.maximum(least, self.strengths[:, 0]).clamp(min=torch.finfo(top.dtype).tiny)).square()
+        return (top / torch.maximum(least, self.strengths[:, 0]).clamp(min=TINY)).square()
 
-    def _fits(self, problems: Tensor | slice = slice(None)) -> list[FoldFit]:
-        least = self.strengths[problems].clamp(min=self.floor)
-        fits = []
-        for rows, factor in zip(self.rows, self.factors, strict=True):
-            u, s, projected = (part[problems] for part in factor)
-            fits.append(FoldFit(rows[problems], u, projected, (s[:, None, :] > least[:, :, None]).sum(-1)))
-        return fits
+    def _fits(self) -> list[FoldFit]:
+        least = self.strengths.clamp(min=self.floor)[..., None]
+        return [
+            FoldFit(rows.contiguous(), factor.u, factor.projected, (factor.s[:, None] > least).sum(-1))
+            for rows, factor in zip(self.rows, self.factors, strict=True)
+        ]
 
     def _decompose(self, problems: Tensor) -> None:
         """Replace the factors of some problems by those of their rows."""
@@ -99,6 +100,7 @@ class LocalFolds:
             for part, fresh in zip(factor, found, strict=True):
                 part[problems] = fresh
         self.condition[problems] = 0
+        self.fits = self._fits()
 
 
 def local_weights(x: Tensor, gram: Tensor, query: Tensor, strengths: Tensor) -> Tensor:
@@ -109,15 +111,15 @@ def local_weights(x: Tensor, gram: Tensor, query: Tensor, strengths: Tensor) -> 
     """
     rank = min(x.shape[1] - 1, x.shape[2])  # centred rows span one direction less
     query = query[:, None]
-    factors = factors_of_gram(gram, query @ x.mT, rank)
-    weights = _filtered(factors, strengths, factors.projected)
+    factors = factors_of_gram(gram, x @ query.mT, rank)
+    weights = _filtered(factors, strengths, factors.projected.mT)
     missing = query - weights @ x
-    squares = factors.s.square().clamp(min=torch.finfo(x.dtype).tiny)[:, None]
+    squares = factors.s.square().clamp(min=TINY)[:, None]
     weights += _filtered(factors, strengths, missing @ x.mT @ factors.u / squares)
     doubtful = _doubtful(factors.s, strengths).nonzero()[:, 0]
     if len(doubtful):
         exact = factors_of_rows(x[doubtful], query[doubtful], rank)
-        weights[doubtful] = _filtered(exact, strengths[doubtful], exact.projected)
+        weights[doubtful] = _filtered(exact, strengths[doubtful], exact.projected.mT)
     return weights
 
 

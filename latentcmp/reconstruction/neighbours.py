@@ -3,20 +3,32 @@
 import torch
 from torch import Tensor
 
+from latentcmp._settings import map_over_cores
 
-def nearest(x_train: Tensor, x_test: Tensor, k: int) -> Tensor:
-    """Positions [n_test, k] of the k nearest training rows, nearest first, exact ties in row order.
 
-    Holds the distances [n_test, n_train] at once: give a batch of test rows.
+def nearest(x_train: Tensor, x_test: Tensor, k: int, batch_size: int) -> Tensor:
+    """Positions [n_test, k] of the k nearest training rows (Euclidean), nearest first, exact ties in row order.
+
+    Distances [batch_size, n_train] are held at once on each core.
     """
-    # Squared distances less |x_test|^2, which orders nothing.
-    distance = torch.addmm(x_train.square().sum(1), x_test, x_train.T, alpha=-2)
-    values, rows = distance.topk(k, dim=1, largest=False)
+    norms = torch.linalg.vecdot(x_train, x_train)
+
+    def search(start: int) -> Tensor:
+        # Squared distances less |x_test|^2, which orders nothing.
+        distance = torch.addmm(norms, x_test[start : start + batch_size], x_train.T, alpha=-2)
+        return _smallest(distance, k)
+
+    return torch.cat(map_over_cores(search, range(0, len(x_test), batch_size), x_train.device))
+
+
+def _smallest(distance: Tensor, k: int) -> Tensor:
+    """Columns [m, k] of the k smallest of each row, smallest first, ties in column order."""
+    values, columns = distance.topk(k, dim=1, largest=False)
     crowded = ((distance <= values[:, -1:]).sum(1) > k).nonzero()[:, 0]
-    if len(crowded):  # topk takes any of the rows tied for the last places
-        rows[crowded] = _first_of_ties(distance[crowded], values[crowded, -1:], k)
-    rows = rows.sort(1).values
-    return rows.gather(1, distance.gather(1, rows).argsort(dim=1, stable=True))
+    if len(crowded):  # topk takes any of those tied for the last places
+        columns[crowded] = _first_of_ties(distance[crowded], values[crowded, -1:], k)
+    columns = columns.sort(1).values
+    return columns.gather(1, distance.gather(1, columns).argsort(dim=1, stable=True))
 
 
 def _first_of_ties(distance: Tensor, kth: Tensor, k: int) -> Tensor:

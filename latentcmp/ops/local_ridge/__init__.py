@@ -17,7 +17,7 @@ class FoldFit(NamedTuple):
 
     rows: [n_problems, n] int64, its rows among the training rows.
     directions: [n_problems, n, r], u, strongest first.
-    projected: [n_problems, m, r], the source rows of the other fold along v, over s.
+    projected: [n_problems, r, m], the source rows of the other fold along v, over s.
     kept: [n_problems, n_alphas] int64, how many leading directions each alpha keeps, not rising with alpha.
     """
 
@@ -65,7 +65,7 @@ def _check(y: Tensor, fold: FoldFit, other: FoldFit) -> None:
     rank, n_alphas = fold.directions.shape[-1], fold.kept.shape[-1]
     expected = {
         "directions": (torch.float64, (n_problems, n, rank)),
-        "projected": (torch.float64, (n_problems, other.rows.shape[-1], rank)),
+        "projected": (torch.float64, (n_problems, rank, other.rows.shape[-1])),
         "kept": (torch.int64, (n_problems, n_alphas)),
     }
     for name, (dtype, shape) in expected.items():

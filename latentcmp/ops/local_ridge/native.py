@@ -45,9 +45,7 @@ def _unit_columns(y: Tensor) -> Tensor:
 
 
 def _contiguous(fold: FoldFit) -> FoldFit:
-    """Row-major, `projected` with rows of the other fold innermost, as the kernels walk it."""
-    turned = fold._replace(projected=fold.projected.mT)
-    return fold._make(part.contiguous() for part in turned)
+    return type(fold)(*(part.contiguous() for part in fold))
 
 
 def _struct(y: Tensor, folds: list[FoldFit]) -> _native.LocalRidgeStruct:

@@ -29,8 +29,8 @@ def _losses(fit: FoldFit, known: Tensor, missing: Tensor) -> Tensor:
         kept = fit.kept[:, a : a + 1]
         band = slice(int(done.min()) if len(done) else 0, int(kept.max()) if len(kept) else 0)
         inside = (position[band] >= done) & (position[band] < kept)
-        left = torch.where(inside[:, None, :], fit.projected[..., band], 0.0)
-        residual.baddbmm_(left, coefficients[:, band], alpha=-1)
+        left = torch.where(inside[..., None], fit.projected[:, band], 0.0)
+        residual.baddbmm_(left.mT, coefficients[:, band], alpha=-1)
         # Equal cuts must have equal losses to the last bit, or rounding would break their tie.
         fresh = residual.square().mean(-2).sqrt().mean(-1)
         same = (kept == done)[:, 0] & (a + 1 < fit.kept.shape[1])
