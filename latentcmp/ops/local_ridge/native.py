@@ -18,7 +18,7 @@ def losses_cpu(y: Tensor, first: FoldFit, second: FoldFit) -> Tensor:
     """Losses [n_problems, n_alphas] as in ``local_losses``, on the calling thread alone."""
     y, folds = _unit_columns(y), [_contiguous(first), _contiguous(second)]
     losses = torch.empty_like(folds[0].kept, dtype=y.dtype)
-    code = _native.library("cpu").lc_cpu_local_losses(ctypes.byref(_struct(y, folds)), losses.data_ptr())
+    code = _native.library("cpu").lc_cpu_local_losses(ctypes.byref(local_ridge_struct(y, folds)), losses.data_ptr())
     _native.raise_for(code, "lc_cpu_local_losses")
     return losses
 
@@ -33,7 +33,7 @@ def losses_cuda(y: Tensor, first: FoldFit, second: FoldFit) -> Tensor:
         workspace = y.new_empty((n_problems, folds[fitted].directions.shape[2] + 1, columns))
         with torch.cuda.device(y.device):
             code = library.lc_cuda_local_squares(
-                ctypes.byref(_struct(y, folds)), fitted, squares.data_ptr(), workspace.data_ptr()
+                ctypes.byref(local_ridge_struct(y, folds)), fitted, squares.data_ptr(), workspace.data_ptr()
             )
         _native.raise_for(code, "lc_cuda_local_squares", library)
         losses += (squares / folds[other].rows.shape[1]).sqrt().mean(-1)
@@ -48,7 +48,8 @@ def _contiguous(fold: FoldFit) -> FoldFit:
     return type(fold)(*(part.contiguous() for part in fold))
 
 
-def _struct(y: Tensor, folds: list[FoldFit]) -> _native.LocalRidgeStruct:
+def local_ridge_struct(y: Tensor, folds: list[FoldFit]) -> _native.LocalRidgeStruct:
+    """What the kernels are called with; everything but y must be contiguous."""
     stream = torch._C._cuda_getCurrentRawStream(y.device.index) if y.device.type == "cuda" else None
     sides = (_native.FoldStruct * 2)(
         *(_native.FoldStruct(*(part.data_ptr() for part in fold), *fold.directions.shape[1:]) for fold in folds)
