@@ -11,10 +11,8 @@ from latentcmp._settings import map_over_cores
 from latentcmp.errors import InputError
 from latentcmp.reconstruction.folds import two_folds
 from latentcmp.reconstruction.local_cutoff import LocalFolds, local_weights
-from latentcmp.reconstruction.neighbours import nearest
+from latentcmp.reconstruction.neighbours import nearest, rows_at_once
 from latentcmp.reconstruction.solvers import Folds, Solver, TwoFoldPath, checked_alphas
-
-_BATCH_BYTES = 64 << 20
 
 
 def local_errors(
@@ -36,8 +34,8 @@ def local_errors(
     """
     check_local_points(n_local_points, len(x_train))
     grid = checked_alphas(alphas)
-    neighbours = nearest(x_train, x_test, n_local_points, batch_size or _at_once(2 * len(x_train)))
-    step = batch_size or _at_once(_neighbourhood(n_local_points, x_train.shape[1], targets, solver))
+    neighbours = nearest(x_train, x_test, n_local_points, batch_size)
+    step = batch_size or rows_at_once(_neighbourhood(n_local_points, x_train.shape[1], targets, solver))
 
     def solve(start: int) -> list[Tensor]:
         rows = slice(start, start + step)
@@ -47,11 +45,6 @@ def local_errors(
 
     parts = map_over_cores(solve, range(0, len(x_test), step), x_train.device)
     return [torch.cat([part[t] for part in parts]) for t in range(len(targets))]
-
-
-def _at_once(numbers: int) -> int:
-    """Test rows whose float64 `numbers` fit in the memory of a batch."""
-    return max(1, min(512, _BATCH_BYTES // (8 * numbers)))
 
 
 def _neighbourhood(k: int, width: int, targets: Sequence[tuple[Tensor, Tensor]], solver: Solver) -> int:

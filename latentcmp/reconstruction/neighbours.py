@@ -6,11 +6,21 @@ from torch import Tensor
 from latentcmp._settings import map_over_cores
 
 
-def nearest(x_train: Tensor, x_test: Tensor, k: int, batch_size: int) -> Tensor:
+_BATCH_BYTES = 64 << 20
+
+
+def rows_at_once(numbers: int) -> int:
+    """Test rows for each of which so many float64 numbers can be held: about 64 MiB in all, at most 512 rows."""
+    return max(1, min(512, _BATCH_BYTES // (8 * numbers)))
+
+
+def nearest(x_train: Tensor, x_test: Tensor, k: int, batch_size: int | None = None) -> Tensor:
     """Positions [n_test, k] of the k nearest training rows (Euclidean), nearest first, exact ties in row order.
 
-    Distances [batch_size, n_train] are held at once on each core.
+    Distances of `batch_size` test rows to all training rows are held at once on each core (default: as many as
+    fit in about 64 MiB).
     """
+    batch_size = batch_size or rows_at_once(2 * len(x_train))
     norms = torch.linalg.vecdot(x_train, x_train)
 
     def search(start: int) -> Tensor:
