@@ -117,8 +117,9 @@ void gather(const LcLocalRidge& in, int64_t problem, int64_t first, int64_t colu
   for (int c = 0; c < PANEL; ++c) mean[c] /= double(in.folds[0].count + in.folds[1].count);
   for (int side = 0; side < 2; ++side) {
     const int64_t count = in.folds[side].count;
-    for (int64_t i = 0; i < whole_blocks(count); ++i)
-      for (int c = 0; c < PANEL; ++c) panels[side][i * PANEL + c] = i < count ? panels[side][i * PANEL + c] - mean[c] : 0;
+    double* row = panels[side];
+    for (int64_t i = 0; i < whole_blocks(count); ++i, row += PANEL)
+      for (int c = 0; c < PANEL; ++c) row[c] = i < count ? row[c] - mean[c] : 0;
   }
 }
 

@@ -19,7 +19,8 @@ constexpr int64_t TALLEST_BLOCK = 6;  // rows held in registers, at most
 inline int64_t scratch_doubles(const LcLocalRidge& in) {
   const auto padded = [](int64_t rows) { return rows + TALLEST_BLOCK; };
   const LcFold &one = in.folds[0], &two = in.folds[1];
-  const int64_t panels = (padded(one.count) + padded(two.count) + in.alphas + padded(std::max(one.rank, two.rank))) * WIDEST_PANEL;
+  const int64_t rank = std::max(one.rank, two.rank);
+  const int64_t panels = (padded(one.count) + padded(two.count) + in.alphas + padded(rank)) * WIDEST_PANEL;
   const int64_t directions = one.count * padded(one.rank) + two.count * padded(two.rank);
   return panels + directions + one.rank * padded(two.count) + two.rank * padded(one.count);
 }

@@ -40,8 +40,9 @@ def local_errors(
     def solve(start: int) -> list[Tensor]:
         rows = slice(start, start + step)
         batch = [(y_train, y_test[rows]) for y_train, y_test in targets]
-        fit = _cutoff_errors if solver == "cutoff" else _path_errors
-        return fit(x_train, x_test[rows], batch, neighbours[rows], grid, solver)
+        if solver == "cutoff":
+            return _cutoff_errors(x_train, x_test[rows], batch, neighbours[rows], grid)
+        return _path_errors(x_train, x_test[rows], batch, neighbours[rows], grid, solver)
 
     parts = map_over_cores(solve, range(0, len(x_test), step), x_train.device)
     return [torch.cat([part[t] for part in parts]) for t in range(len(targets))]
@@ -83,12 +84,7 @@ def _path_errors(
 
 
 def _cutoff_errors(
-    x_train: Tensor,
-    x_test: Tensor,
-    targets: Sequence[tuple[Tensor, Tensor]],
-    rows: Tensor,
-    alphas: np.ndarray,
-    _: Solver,
+    x_train: Tensor, x_test: Tensor, targets: Sequence[tuple[Tensor, Tensor]], rows: Tensor, alphas: np.ndarray
 ) -> list[Tensor]:
     """The same for the cutoff by Gram matrices; rows of the targets are read where they are, never gathered."""
     first, second = two_folds(rows.shape[1])

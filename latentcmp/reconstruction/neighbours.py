@@ -5,7 +5,6 @@ from torch import Tensor
 
 from latentcmp._settings import map_over_cores
 
-
 _BATCH_BYTES = 64 << 20
 
 

@@ -38,7 +38,8 @@ def local_losses(y: Tensor, first: FoldFit, second: FoldFit, *, backend: str | N
     Args:
         y: [n_train, D_Y] float64.
         first, second: the folds of each problem, on y's device.
-        backend: force one by name; None takes LATENTCMP_BACKEND or the fastest available.
+        backend: force one by name; None takes LATENTCMP_BACKEND or the fastest available. There is no Triton
+            kernel: "triton" runs the reference.
 
     Returns:
         [n_problems, n_alphas] float64.
