@@ -18,7 +18,7 @@ _PREFIX = "" if sys.platform == "win32" else "lib"
 TYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
 """Codes of the element types in csrc/include/latentcmp.h."""
 
-_MEANINGS = {-1: "an extent is negative or the order is not 1..8", -3: "memory ran out"}
+_MEANINGS = {-1: "an extent or the order is out of range", -3: "memory ran out"}
 
 
 class SegmentsStruct(ctypes.Structure):
@@ -35,6 +35,33 @@ class SegmentsStruct(ctypes.Structure):
         ("order", ctypes.c_int32),
         ("root", ctypes.c_int32),
         ("threads", ctypes.c_int32),
+        ("stream", ctypes.c_void_p),
+    )
+
+
+class FoldStruct(ctypes.Structure):
+    """LcFold of csrc/include/latentcmp.h."""
+
+    _fields_ = (
+        ("rows", ctypes.c_void_p),
+        ("directions", ctypes.c_void_p),
+        ("projected", ctypes.c_void_p),
+        ("kept", ctypes.c_void_p),
+        ("count", ctypes.c_int64),
+        ("rank", ctypes.c_int64),
+    )
+
+
+class LocalRidgeStruct(ctypes.Structure):
+    """LcLocalRidge of csrc/include/latentcmp.h."""
+
+    _fields_ = (
+        ("y", ctypes.c_void_p),
+        ("columns", ctypes.c_int64),
+        ("row_stride", ctypes.c_int64),
+        ("problems", ctypes.c_int64),
+        ("alphas", ctypes.c_int64),
+        ("folds", FoldStruct * 2),
         ("stream", ctypes.c_void_p),
     )
 
@@ -59,6 +86,14 @@ def load(kind: str) -> tuple[ctypes.CDLL | None, str]:
     return library, ""
 
 
+def library(kind: str) -> ctypes.CDLL:
+    """The library for ``kind``, which must be there: RuntimeError with the reason where it is not."""
+    found, reason = load(kind)
+    if found is None:
+        raise RuntimeError(reason)
+    return found
+
+
 def _declare(library: ctypes.CDLL, kind: str) -> None:
     """Signatures of csrc/include/latentcmp.h; an older library without one of them raises AttributeError."""
     segments, pointer = ctypes.POINTER(SegmentsStruct), ctypes.c_void_p
@@ -67,10 +102,12 @@ def _declare(library: ctypes.CDLL, kind: str) -> None:
     forward.argtypes = [segments, pointer, pointer] + ([pointer] if kind == "cuda" else [])
     backward.argtypes = [segments, pointer, pointer, pointer, pointer]
     if kind == "cpu":
+        library.lc_cpu_local_losses.argtypes = [ctypes.POINTER(LocalRidgeStruct), pointer]
         library.lc_cpu_instruction_set.restype = ctypes.c_char_p
         library.lc_cpu_advise_huge_pages.argtypes = [pointer, ctypes.c_int64]
         library.lc_cpu_advise_huge_pages.restype = None
     else:
+        library.lc_cuda_local_squares.argtypes = [ctypes.POINTER(LocalRidgeStruct), ctypes.c_int32, pointer, pointer]
         library.lc_cuda_segment_workspace.argtypes = [segments]
         library.lc_cuda_segment_workspace.restype = ctypes.c_int64
         library.lc_cuda_error_name.argtypes = [ctypes.c_int32]

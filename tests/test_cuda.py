@@ -9,12 +9,14 @@ import torch
 
 from latentcmp import _backend, similarity
 from latentcmp.errors import InputError
+from latentcmp.ops.local_ridge import local_losses
 from latentcmp.ops.segment_cumulants import segment_cumulants
 from latentcmp.statistics.joint import JointStatistics
 from latentcmp.statistics.neighbours import RunningNeighbours
 from latentcmp.statistics.sample import AtomSample, row_keys
 
 sys.path.append(str(Path(__file__).parent / "ops"))
+from local_cases import make_problem, sklearn_losses
 from segment_cases import make_case, scipy_cumulants
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
@@ -139,3 +141,13 @@ def test_samples_and_neighbours_stay_on_the_device_and_agree_with_the_cpu():
     for ours, theirs in zip(found["cuda"], found["cpu"], strict=True):
         assert ours.is_cuda
         assert torch.equal(ours.cpu(), theirs)
+
+
+@pytest.mark.parametrize("backend", ["cuda", "reference"], indirect=True)
+@pytest.mark.parametrize(("sizes", "columns"), [((5, 6), 7), ((14, 17), 300)])
+def test_local_losses_agree_with_scikit_learn(backend, sizes, columns):
+    problem = make_problem(sizes, columns)
+    _, y, *folds = problem
+    on_device = [type(fold)(*(part.cuda() for part in fold)) for fold in folds]
+    found = local_losses(y.cuda(), *on_device, backend=backend).cpu()
+    torch.testing.assert_close(found, torch.from_numpy(sklearn_losses(*problem)), rtol=1e-10, atol=0)

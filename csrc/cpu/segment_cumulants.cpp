@@ -3,6 +3,7 @@
 #include <memory>
 #include <new>
 #include <vector>
+#include "instruction_set.h"
 #include "segment_work.h"
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -37,28 +38,15 @@ void* thread_scratch() {
   return scratch.get();
 }
 
-struct InstructionSet {
-  const char* name;
-  KernelTable kernels;
-};
-
-InstructionSet choose_instruction_set() {
+KernelTable kernel_table() {
 #if defined(LATENTCMP_X86)
-  const char* limit = std::getenv("LATENTCMP_ISA");
-  const bool any = !limit || limit[0] == '\0', no512 = !any && limit[3] != '5';
-  __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-  if (avx512 && !no512) return {"avx512", segment_kernels_avx512};
-  if (avx2 && (any || limit[0] == 'a')) return {"avx2", segment_kernels_avx2};
+  switch (instruction_set()) {
+    case InstructionSet::AVX512: return segment_kernels_avx512;
+    case InstructionSet::AVX2: return segment_kernels_avx2;
+    default: break;
+  }
 #endif
-  return {"baseline", segment_kernels_baseline};
-}
-
-const InstructionSet& instruction_set() {
-  static const InstructionSet chosen = choose_instruction_set();
-  return chosen;
+  return segment_kernels_baseline;
 }
 
 int64_t element_bytes(int32_t type) { return type == LC_FLOAT64 ? 8 : type == LC_FLOAT32 ? 4 : 2; }
@@ -144,7 +132,7 @@ LC_API int32_t lc_cpu_segment_cumulants(const LcSegments* in, void* out, void* r
   if (const int32_t code = check(*in)) return code;
   if (in->segments == 0 || in->columns == 0) return LC_OK;
   const Plan plan = make_plan(*in);
-  const SegmentKernels kernels = instruction_set().kernels(in->type, in->order);
+  const SegmentKernels kernels = kernel_table()(in->type, in->order);
   std::vector<double> partials(plan.chunks.size() * (kernels.order + 1) * in->columns + PAD);
   if (!scratch_for_all(plan.threads)) return LC_NO_MEMORY;
   const int64_t bytes = in->segments * in->order * in->columns * 4;
@@ -162,14 +150,12 @@ LC_API int32_t lc_cpu_segment_cumulants_backward(const LcSegments* in, const voi
   if (!scratch_for_all(plan.threads)) return LC_NO_MEMORY;
   const int64_t row_bytes = in->columns * element_bytes(in->type);
   const bool streaming = in->rows * row_bytes > STREAM_BYTES && aligned(dx, row_bytes);
-  const SegmentKernels kernels = instruction_set().kernels(in->type, in->order);
+  const SegmentKernels kernels = kernel_table()(in->type, in->order);
   run_backward({in, grad, out, residual, dx, streaming, thread_scratch}, kernels, plan);
   return LC_OK;
 } catch (const std::bad_alloc&) {
   return LC_NO_MEMORY;
 }
-
-LC_API const char* lc_cpu_instruction_set() { return instruction_set().name; }
 
 LC_API void lc_cpu_advise_huge_pages(void* memory, int64_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)

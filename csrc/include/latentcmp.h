@@ -34,6 +34,32 @@ LC_API int32_t lc_cpu_segment_cumulants(const LcSegments* in, void* out, void* r
 LC_API int32_t lc_cpu_segment_cumulants_backward(const LcSegments* in, const void* grad, const void* out,
                                                  const void* residual, void* dx);
 
+// Targets of local maps: for each problem, rows of y in two folds, and for each fold the factors of the source's
+// rows fitted there. All arrays are contiguous but y, whose columns have unit stride.
+struct LcFold {
+  const int64_t* rows;       // [problems, count] rows of y
+  const double* directions;  // [problems, count, rank] left singular vectors of the source rows, strongest first
+  const double* projected;   // [problems, rank, count of the other fold] its source rows along the right singular
+                             // vectors, over the singular values
+  const int64_t* kept;       // [problems, alphas] leading directions kept, not rising with alpha
+  int64_t count;
+  int64_t rank;
+};
+
+struct LcLocalRidge {
+  const double* y;     // [train rows, columns]
+  int64_t columns;
+  int64_t row_stride;  // elements from one row of y to the next
+  int64_t problems;
+  int64_t alphas;
+  LcFold folds[2];
+  void* stream;        // CUDA stream; unused on the CPU
+};
+
+// losses: [problems, alphas], the mean over columns of the root mean squared error on the fold that was not fitted,
+// averaged over the two folds. Rows are taken as they are: they must lie inside y.
+LC_API int32_t lc_cpu_local_losses(const LcLocalRidge* in, double* losses);
+
 // Names the instruction set in use: "avx512", "avx2" or "baseline".
 LC_API const char* lc_cpu_instruction_set();
 
@@ -46,3 +72,7 @@ LC_API int32_t lc_cuda_segment_cumulants(const LcSegments* in, void* out, void* 
 LC_API int32_t lc_cuda_segment_cumulants_backward(const LcSegments* in, const void* grad, const void* out,
                                                   const void* residual, void* dx);
 LC_API const char* lc_cuda_error_name(int32_t code);
+
+// The same losses on device memory, one fold fitted at a time: squares [problems, alphas, columns] holds sums over
+// rows of the squared error; workspace [problems, rank + 1, columns].
+LC_API int32_t lc_cuda_local_squares(const LcLocalRidge* in, int32_t fitted, double* squares, double* workspace);

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from latentcmp._settings import map_over_cores
 from latentcmp.errors import InputError
-from latentcmp.reconstruction.solvers import Folds, Solver, TwoFoldPath
-
-_BATCH_BYTES = 64 << 20
+from latentcmp.reconstruction.folds import two_folds
+from latentcmp.reconstruction.local_cutoff import LocalFolds, local_weights
+from latentcmp.reconstruction.neighbours import nearest, rows_at_once
+from latentcmp.reconstruction.solvers import Folds, Solver, TwoFoldPath, checked_alphas
 
 
 def local_errors(
@@ -27,24 +29,30 @@ def local_errors(
 
     Scaled float64 rows in. For each test row x: the k nearest rows of x_train (Euclidean), both sides centred
     by their own means, prediction ybar + (x - xbar) W with W from `TwoFoldPath`. Goscinski et al., MLST 2,
-    025028 (2021). `batch_size` test rows are solved at once (default: as many as fit in about 64 MiB).
+    025028 (2021). `batch_size` test rows are searched and solved at once on each core (default: as many as
+    fit in about 64 MiB); the memory grows with it, and beyond it only with n_test * k.
     """
     check_local_points(n_local_points, len(x_train))
-    widest = x_train.shape[1] + max(y.shape[1] for y, _ in targets)
-    step = batch_size or _rows_at_once(len(x_train), n_local_points * widest)
+    grid = checked_alphas(alphas)
+    neighbours = nearest(x_train, x_test, n_local_points, batch_size)
+    step = batch_size or rows_at_once(_neighbourhood(n_local_points, x_train.shape[1], targets, solver))
 
     def solve(start: int) -> list[Tensor]:
         rows = slice(start, start + step)
         batch = [(y_train, y_test[rows]) for y_train, y_test in targets]
-        return _solve_batch(x_train, x_test[rows], batch, n_local_points, solver, alphas)
+        if solver == "cutoff":
+            return _cutoff_errors(x_train, x_test[rows], batch, neighbours[rows], grid)
+        return _path_errors(x_train, x_test[rows], batch, neighbours[rows], grid, solver)
 
     parts = map_over_cores(solve, range(0, len(x_test), step), x_train.device)
     return [torch.cat([part[t] for part in parts]) for t in range(len(targets))]
 
 
-def _rows_at_once(n_train: int, neighbourhood: int) -> int:
-    """Test rows whose distances (3 copies) and neighbourhoods (6 copies) each fit in the memory of a batch."""
-    return max(1, min(512, _BATCH_BYTES // (6 * 8 * neighbourhood), _BATCH_BYTES // (3 * 8 * n_train)))
+def _neighbourhood(k: int, width: int, targets: Sequence[tuple[Tensor, Tensor]], solver: Solver) -> int:
+    """Numbers held for one test row: source rows, their inner products and factors; copies of target rows."""
+    if solver == "cutoff":
+        return k * (2 * width + 5 * k)
+    return 6 * k * (width + max(y.shape[1] for y, _ in targets))
 
 
 def check_local_points(n_local_points: int, n_train: int) -> None:
@@ -56,26 +64,15 @@ def check_local_points(n_local_points: int, n_train: int) -> None:
         )
 
 
-def nearest(x_train: Tensor, x_test: Tensor, k: int) -> Tensor:
-    """Positions [n_test, k] of the k nearest training rows, nearest first, exact ties in row order."""
-    distance = x_train.square().sum(1) + x_test.square().sum(1)[:, None] - 2 * x_test @ x_train.T
-    kth = distance.kthvalue(k, dim=1, keepdim=True).values
-    closer, tied = distance < kth, distance == kth
-    room = k - closer.sum(1, keepdim=True)
-    chosen = closer | (tied & (tied.cumsum(1) <= room))
-    rows = chosen.nonzero()[:, 1].reshape(len(x_test), k)
-    return rows.gather(1, distance.gather(1, rows).argsort(dim=1, stable=True))
-
-
-def _solve_batch(
+def _path_errors(
     x_train: Tensor,
     x_test: Tensor,
     targets: Sequence[tuple[Tensor, Tensor]],
-    k: int,
+    rows: Tensor,
+    alphas: np.ndarray,
     solver: Solver,
-    alphas: np.ndarray | None,
 ) -> list[Tensor]:
-    rows = nearest(x_train, x_test, k)
+    """Errors of every target by `TwoFoldPath`, for neighbours rows [m, k]."""
     x, x_mean = _centred(x_train[rows])
     path = TwoFoldPath(Folds.of_rows(x), solver, alphas)
     query = x_test[:, None, :] - x_mean
@@ -84,6 +81,24 @@ def _solve_batch(
         y, y_mean = _centred(y_train[rows])
         errors.append((y_test - (y_mean + path.predict(query, Folds.of_rows(y)))[:, 0]).norm(dim=1))
     return errors
+
+
+def _cutoff_errors(
+    x_train: Tensor, x_test: Tensor, targets: Sequence[tuple[Tensor, Tensor]], rows: Tensor, alphas: np.ndarray
+) -> list[Tensor]:
+    """The same for the cutoff by Gram matrices; rows of the targets are read where they are, never gathered."""
+    first, second = two_folds(rows.shape[1])
+    rows = rows[:, torch.from_numpy(np.concatenate([first, second])).to(rows.device)]
+    x, x_mean = _centred(x_train[rows])
+    gram = x @ x.mT
+    folds = LocalFolds(x, gram, rows, len(first), torch.from_numpy(alphas).to(x))
+    strengths = torch.stack([folds.strength(y_train) for y_train, _ in targets], 1)
+    weights = local_weights(x, gram, x_test - x_mean[:, 0], strengths)
+    weights += (1 - weights.sum(-1, keepdim=True)) / rows.shape[1]  # the mean of the neighbours, with the rest
+    return [
+        (y_test - embedding_bag(rows, y_train, per_sample_weights=weights[:, t].contiguous(), mode="sum")).norm(dim=1)
+        for t, (y_train, y_test) in enumerate(targets)
+    ]
 
 
 def _centred(rows: Tensor) -> tuple[Tensor, Tensor]:

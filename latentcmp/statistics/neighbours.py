@@ -27,9 +27,10 @@ class Neighbours(NamedTuple):
 class RunningNeighbours:
     """The k nearest rows (Euclidean) to `queries` [m, D] among all rows of a stream, and their payload.
 
-    As `latentcmp.reconstruction`'s `nearest` on all rows at once, however the stream is cut and in whatever order its
-    pieces come. Distances are float64, |x|^2 - 2 q.x + |q|^2: give rows that are centred and scaled. Held are the
-    neighbours and one block of rows; temporaries are bounded. Raises InputError for queries that are not finite.
+    As `latentcmp.reconstruction.neighbours.nearest` on all rows at once, however the stream is cut and in whatever
+    order its pieces come. Distances are float64, |x|^2 - 2 q.x + |q|^2: give rows that are centred and scaled. Held
+    are the neighbours and one block of rows; temporaries are bounded. Raises InputError for queries that are not
+    finite.
     """
 
     def __init__(self, queries: Tensor, k: int) -> None:

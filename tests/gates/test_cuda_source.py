@@ -7,25 +7,28 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from latentcmp import _native
+from latentcmp.ops.local_ridge.native import local_ridge_struct
 from latentcmp.ops.segment_cumulants.reference import segment_cumulants_reference, segment_gradient_reference
 
 HERE = Path(__file__).parent
 CSRC = HERE.parent.parent / "csrc"
-FILES = ["segment_cumulants", "segment_cumulants_backward"]
+ENTRIES = {"local_ridge": 2, "segment_cumulants": 8, "segment_cumulants_backward": 8}
 sys.path.append(str(HERE.parent / "ops"))
+from local_cases import make_problem, sklearn_losses  # noqa: E402
 from segment_cases import make_case, scipy_cumulants  # noqa: E402
 
 RAGGED = [3, 0, 17, 1, 8, 9, 64, 65, 1024, 1025, 2, 1500, 1100, 0, 3000, 1030, 5, 2048, 0]
-LAUNCH = re.compile(r"(\w+<\w+, K>)<<<(\w+), (\w+), 0, stream>>>\((.*)\);")
+LAUNCH = re.compile(r"(\w+(?:<\w+, K>)?)<<<(\w+), (\w+), 0, stream>>>\((.*)\);")
 
 
 @pytest.fixture(scope="module")
 def emulated(tmp_path_factory):
-    """The two .cu files as a CPU library: each launch becomes a loop over its blocks and threads."""
+    """The .cu files as a CPU library: each launch becomes a loop over its blocks and threads."""
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("g++ is not installed")
@@ -35,7 +38,7 @@ def emulated(tmp_path_factory):
     for name in ("cuda_bf16.h", "cuda_fp16.h"):
         (folder / name).touch()
     sources = []
-    for name in FILES:
+    for name in ENTRIES:
         text = (folder / "cuda" / f"{name}.cu").read_text()
         sources.append(folder / "cuda" / f"{name}.cpp")
         body = LAUNCH.sub(r"run_on_cpu(\2, \3, [&] { \1(\4); });", text)
@@ -123,9 +126,26 @@ def test_offsets_that_lie_stay_inside_x(emulated, ptr):
     assert torch.count_nonzero(torch.nan_to_num(out)) == 0
 
 
+@pytest.mark.parametrize(("sizes", "columns"), [((5, 6), 7), ((14, 17), 130), ((1, 1), 1)])
+def test_local_losses_agree_with_scikit_learn(emulated, sizes, columns):
+    problem = make_problem(sizes, columns)
+    _, y, *folds = problem
+    (n_problems, n_alphas), losses = folds[0].kept.shape, 0.0
+    struct = local_ridge_struct(y, folds)
+    for fitted in (0, 1):
+        squares = torch.full((n_problems, n_alphas, columns), float("nan"), dtype=torch.float64)
+        workspace = torch.full(
+            (n_problems, folds[fitted].directions.shape[2] + 1, columns), float("nan"), dtype=torch.float64
+        )
+        code = emulated.lc_cuda_local_squares(ctypes.byref(struct), fitted, squares.data_ptr(), workspace.data_ptr())
+        assert code == 0
+        losses = losses + (squares / sizes[1 - fitted]).sqrt().mean(-1) / 2
+    np.testing.assert_allclose(losses, sklearn_losses(*problem), rtol=1e-10)
+
+
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
 @pytest.mark.parametrize("arch", [80, 90])
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", ENTRIES)
 def test_it_compiles_without_spills_under_a_register_ceiling(name, arch, tmp_path):
     command = ["nvcc", "-O3", "-std=c++17", f"-arch=sm_{arch}", "-cubin", "-Xptxas", "--warn-on-spills,-v"]
     command += ["-Werror", "all-warnings", str(CSRC / "cuda" / f"{name}.cu")]
@@ -133,6 +153,6 @@ def test_it_compiles_without_spills_under_a_register_ceiling(name, arch, tmp_pat
     assert done.returncode == 0, done.stderr
     used = [int(count) for count in re.findall(r"Used (\d+) registers", done.stderr)]
     stacks = [int(size) for size in re.findall(r"(\d+) bytes stack frame", done.stderr)]
-    assert len(used) >= 8
+    assert len(used) >= ENTRIES[name]
     assert max(used) <= 128  # four blocks of 128 threads on every multiprocessor
     assert sum(stacks) == 0

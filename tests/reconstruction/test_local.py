@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from latentcmp.reconstruction.local import local_errors, nearest
+from latentcmp.reconstruction.local import local_errors
+from latentcmp.reconstruction.neighbours import nearest
 
 
 def rows(n: int, width: int, seed: int) -> torch.Tensor:
@@ -16,7 +17,7 @@ def test_nearest_are_those_of_a_stable_sort_with_ties_in_row_order() -> None:
     distance = ((query[:, None] - grid) ** 2).sum(-1).numpy()
     for k in (1, 5, 17, 60):
         expected = np.argsort(distance, axis=1, kind="stable")[:, :k]
-        np.testing.assert_array_equal(nearest(grid, query, k).numpy(), expected)
+        np.testing.assert_array_equal(nearest(grid, query, k, batch_size=7).numpy(), expected)
 
 
 def test_batch_size_and_threads_do_not_change_a_row() -> None:

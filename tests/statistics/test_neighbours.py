@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from latentcmp.errors import InputError
-from latentcmp.reconstruction.local import nearest
+from latentcmp.reconstruction.neighbours import nearest
 from latentcmp.statistics import neighbours
 from latentcmp.statistics.neighbours import RunningNeighbours
 

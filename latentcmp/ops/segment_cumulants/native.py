@@ -15,7 +15,7 @@ _HUGE = 1 << 22
 
 def cumulants_cpu(x: Tensor, ptr: Tensor, order: int, root: bool, residual: bool) -> tuple[Tensor, Tensor]:
     """Cumulants [n_systems, order, D] and, where asked for, what rounding left of the mean [n_systems, D]."""
-    library = _library("cpu")
+    library = _native.library("cpu")
     n_systems, columns, wide = ptr.size(0) - 1, x.size(1), output_dtype(x.dtype)
     out = empty((n_systems, order, columns), wide)
     left = empty((n_systems if residual else 0, columns), wide)
@@ -29,7 +29,7 @@ def cumulants_cpu(x: Tensor, ptr: Tensor, order: int, root: bool, residual: bool
 
 def gradient_cpu(grad: Tensor, x: Tensor, ptr: Tensor, out: Tensor, residual: Tensor, root: bool) -> Tensor:
     """The cotangent [n_atoms, D] of x, in its dtype, from that of ``out``; residual is the forward's."""
-    library = _library("cpu")
+    library = _native.library("cpu")
     dx = empty((x.size(0), x.size(1)), x.dtype)
     x, ptr, grad, out = _unit_columns(x), ptr.contiguous(), grad.contiguous(), out.contiguous()
     segments = _segments(x, ptr, out.size(1), root)
@@ -45,13 +45,13 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """A fresh CPU tensor; a large one asks for huge pages, or faulting it in costs more than the kernel."""
     tensor = torch.empty(shape, dtype=dtype)
     if tensor.nbytes >= _HUGE:
-        _library("cpu").lc_cpu_advise_huge_pages(tensor.data_ptr(), tensor.nbytes)
+        _native.library("cpu").lc_cpu_advise_huge_pages(tensor.data_ptr(), tensor.nbytes)
     return tensor
 
 
 def cumulants_cuda(x: Tensor, ptr: Tensor, order: int, root: bool, residual: bool) -> tuple[Tensor, Tensor]:
     """As ``cumulants_cpu``, on the current stream of x's device; nothing is read back."""
-    library = _library("cuda")
+    library = _native.library("cuda")
     n_systems, columns, wide = ptr.size(0) - 1, x.size(1), output_dtype(x.dtype)
     out = x.new_empty((n_systems, order, columns), dtype=wide)
     left = x.new_empty((n_systems if residual else 0, columns), dtype=wide)
@@ -69,7 +69,7 @@ def cumulants_cuda(x: Tensor, ptr: Tensor, order: int, root: bool, residual: boo
 
 def gradient_cuda(grad: Tensor, x: Tensor, ptr: Tensor, out: Tensor, residual: Tensor, root: bool) -> Tensor:
     """As ``gradient_cpu``, on the current stream of x's device."""
-    library = _library("cuda")
+    library = _native.library("cuda")
     dx = x.new_empty((x.size(0), x.size(1)))
     x, ptr, grad, out = _unit_columns(x), ptr.contiguous(), grad.contiguous(), out.contiguous()
     segments = _segments(x, ptr, out.size(1), root)
@@ -80,13 +80,6 @@ def gradient_cuda(grad: Tensor, x: Tensor, ptr: Tensor, out: Tensor, residual: T
         )
     _native.raise_for(code, "lc_cuda_segment_cumulants_backward", library)
     return dx
-
-
-def _library(kind: str) -> ctypes.CDLL:
-    library, reason = _native.load(kind)
-    if library is None:
-        raise RuntimeError(reason)
-    return library
 
 
 def _unit_columns(x: Tensor) -> Tensor:
