@@ -1,6 +1,8 @@
 """Measure an operator beside its peers and the memory floor, interleaved in one run; a table and a JSON file.
 
     latentcmp bench pooling --threads 2 --shapes 64 256 1024 --kinds ragged --backward
+    latentcmp bench training       # what a loss adds to a training step
+    latentcmp bench finetuning     # does fine-tuning keep the imprint of pretraining?
 
 With one thread the clock is the process's CPU time, which other load does not disturb; else it is wall time.
 """
@@ -11,10 +13,13 @@ import argparse
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,6 +28,7 @@ from latentcmp.ops.segment_cumulants.reference import segment_cumulants_referenc
 from .registry import KINDS, SHAPES, Peer, Problem, make_problem, pooling_peers
 
 RESULTS = Path("benchmarks/results")
+STUDIES = {"finetuning": ".finetuning.study", "training": ".training"}  # with options of their own
 MALLOC = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "THP_MEM_ALLOC_ENABLE")
 
 
@@ -97,8 +103,11 @@ def run_problem(problem: Problem, options: argparse.Namespace) -> list[dict]:
     return rows
 
 
-def main(arguments: list[str] | None = None) -> Path:
-    """Run, print the table and write benchmarks/results/<operator>-<host's processor>-<time>.json."""
+def main(arguments: list[str] | None = None) -> Any:
+    """Run, print the table and write benchmarks/results/<operator>-<host's processor>-<time>.json; or run a study."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given and given[0] in STUDIES:
+        return import_module(STUDIES[given[0]], __package__).main(given[1:])
     parser = argparse.ArgumentParser(
         prog="latentcmp bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -115,7 +124,7 @@ def main(arguments: list[str] | None = None) -> Path:
     parser.add_argument("--ours", action="store_true", help="no peers, only the floors")
     parser.add_argument("--only", default="", help="names that contain this")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(given)
     torch.set_num_threads(options.threads)
     rows = []
     for shape in options.shapes:
