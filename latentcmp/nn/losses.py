@@ -78,7 +78,8 @@ class ReconstructionLoss(_FeatureLoss):
     distils; with the pretrained model's as target it works against forgetting.
 
     Fitted and measured on the same rows, the loss is optimistic: with n <= D rows and a small ``alpha`` it is near 0
-    for any two matrices. Take more rows than columns, a larger ``alpha``, or ``momentum``.
+    for any two matrices. Take more rows than columns, a larger ``alpha``, or ``momentum``. As a root it keeps its slope
+    near 0: square it where it is to fade beside other terms.
 
     Args:
         solver: "ridge". (The truncated SVD of `latentcmp.metrics` jumps where a singular value crosses the cut.)
@@ -97,7 +98,7 @@ class ReconstructionLoss(_FeatureLoss):
             n * n_local_points * (D + T).
         momentum: None to fit the map on the batch at hand; else on second moments that fade exponentially, the latest
             batch weighing ``momentum`` (0 < momentum <= 1), held in buffers. Gradients pass through the latest batch
-            alone. In evaluation the buffers do not change.
+            alone. In evaluation the buffers do not change. Processes of a distributed run keep their own.
         widths: (D, T) of the matrices compared, after pooling; needed with ``momentum``.
 
     A constant source leaves the linear map nothing but the mean and gives 1, a constant target gives 0, both with
