@@ -3,6 +3,9 @@
     latentcmp bench pooling --threads 2 --shapes 64 256 1024 --kinds ragged --backward
     latentcmp bench reconstruction --threads 1 --shapes 10k-128 50k-256
     latentcmp bench streaming --large
+    latentcmp bench training       # what a loss adds to a training step
+    latentcmp bench drift          # what a drift monitor adds to a training
+    latentcmp bench finetuning     # does fine-tuning keep the imprint of pretraining?
 
 With one thread the clock is the process's CPU time, which other load does not disturb; else it is wall time.
 """
@@ -24,6 +27,7 @@ import torch
 
 RESULTS = Path("benchmarks/results")
 OPERATORS = ("pooling", "reconstruction", "streaming")  # modules with add_arguments(parser) and run(options)
+STUDIES = ("training", "drift", "finetuning")  # the same, of real models on one thread of a CPU
 MALLOC = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "THP_MEM_ALLOC_ENABLE")
 HEADINGS = {"over_floor": "/ floor", "over_ours": "/ first"}
 FORMATS = {"ms": ".3f", "over_floor": ".2f", "over_ours": ".2f", "error": ".1e"}
@@ -50,29 +54,40 @@ def measure(candidates: dict[str, Callable[[], object]], repeat: int, device: st
 
 
 def main(arguments: list[str] | None = None) -> Path:
-    """Run, print the table and write benchmarks/results/<operator>-<device>-<threads>t-<time>.json."""
+    """Run, print the table and write <operator>-<device>-<threads>t-<time>.json in the folder of --out.
+
+    Returns its path. A study that writes files of its own returns theirs.
+    """
     options = _parser().parse_args(arguments)
     torch.set_num_threads(options.threads)
-    return write(import_module(f".{options.operator}", __package__).run(options), options)
+    found = import_module(f".{options.operator}", __package__).run(options)
+    return found if isinstance(found, Path) else write(found, options)
 
 
 def _parser() -> argparse.ArgumentParser:
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--scale", type=float, default=1.0, help="rows, as a fraction of the full shapes")
-    shared.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    shared.add_argument("--threads", type=int, default=torch.get_num_threads())
-    shared.add_argument("--repeat", type=int, default=9)
-    shared.add_argument("--slow", action="store_true", help="the slowest peers too")
-    shared.add_argument("--ours", action="store_true", help="no peers")
-    shared.add_argument("--only", default="", help="names that contain this")
-    shared.add_argument("--out", type=Path, default=RESULTS)
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="latentcmp bench", description=__doc__, formatter_class=raw)
     operators = parser.add_subparsers(dest="operator", required=True)
-    for name in OPERATORS:
+    for name in (*OPERATORS, *STUDIES):
         module = import_module(f".{name}", __package__)
-        module.add_arguments(operators.add_parser(name, parents=[shared], description=module.__doc__))
+        own = operators.add_parser(name, description=module.__doc__, formatter_class=raw)
+        own.add_argument("--out", type=Path, default=RESULTS)
+        if name in OPERATORS:
+            _add_shared_arguments(own)
+        else:
+            own.set_defaults(device="cpu", threads=1)
+        module.add_arguments(own)
     return parser
+
+
+def _add_shared_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scale", type=float, default=1.0, help="rows, as a fraction of the full shapes")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeat", type=int, default=9)
+    parser.add_argument("--slow", action="store_true", help="the slowest peers too")
+    parser.add_argument("--ours", action="store_true", help="no peers")
+    parser.add_argument("--only", default="", help="names that contain this")
 
 
 def print_table(rows: list[dict]) -> None:

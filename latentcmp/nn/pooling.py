@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,8 +10,6 @@ from torch import Tensor
 from latentcmp.errors import InputError, MissingPackageError
 from latentcmp.ops.segment_cumulants import MAX_ORDER, segment_cumulants
 from latentcmp.segments import Segments
-
-__all__ = ["CumulantPooling"]  # and CumulantAggregation, made on first use
 
 
 class CumulantPooling(torch.nn.Module):
@@ -41,8 +38,8 @@ class CumulantPooling(torch.nn.Module):
 
 
 @cache
-def _aggregation_class() -> type:
-    """Defined on first use: importing this module must not import torch_geometric."""
+def aggregation_class() -> type:
+    """CumulantAggregation, defined on first use: importing this module must not import torch_geometric."""
     try:
         from torch_geometric.nn.aggr import Aggregation
     except ImportError as error:
@@ -76,11 +73,5 @@ def _aggregation_class() -> type:
                 return self.pool(x, Segments.from_counts([x.size(0)]).to(x.device))
             return self.pool(x, Segments.from_index(index, dim_size))
 
-    CumulantAggregation.__module__, CumulantAggregation.__qualname__ = __name__, "CumulantAggregation"
+    CumulantAggregation.__module__, CumulantAggregation.__qualname__ = "latentcmp.nn", "CumulantAggregation"
     return CumulantAggregation
-
-
-def __getattr__(name: str) -> Any:
-    if name == "CumulantAggregation":
-        return _aggregation_class()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

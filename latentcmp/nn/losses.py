@@ -1,0 +1,219 @@
+"""Losses between two feature matrices of the same rows: reconstruction error and linear CKA.
+
+Statistics are float64 whatever comes in (autocast leaves float64 alone), the loss comes back in the wider dtype of
+the two inputs, at least float32. Nothing waits for the device. Values are not looked at: a NaN gives a NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from latentcmp.errors import InputError
+from latentcmp.nn.ridge import Scaling, local_predict, ridge_predict, ridge_solve, rounding_of
+from latentcmp.nn.running import RunningMoments
+from latentcmp.segments import Segments
+
+Detach = Literal["none", "map", "source", "target"]
+
+
+class _FeatureLoss(torch.nn.Module):
+    """Takes two feature matrices of the same rows, pools them where asked, and hands them on in float64."""
+
+    def __init__(self, pooling: torch.nn.Module | None, min_rows: int) -> None:
+        super().__init__()
+        self.pooling, self.min_rows = pooling, min_rows
+
+    def forward(self, source: Tensor, target: Tensor, segments: Segments | Tensor | None = None) -> Tensor:
+        """The loss, a scalar, of source [n_atoms, D] and target [n_atoms, T].
+
+        ``segments`` (a ``Segments`` or offsets ptr [n_systems + 1]) say which atoms make a structure: needed with
+        ``pooling``, refused without. Raises InputError for shapes, rows, dtypes or devices that do not fit.
+        """
+        source, target = self._pooled(source, target, segments)
+        self._check(source, target)
+        roundings = rounding_of(source.dtype), rounding_of(target.dtype)
+        found = self._loss(source.double(), target.double(), *roundings)
+        return found.to(torch.promote_types(torch.promote_types(source.dtype, target.dtype), torch.float32))
+
+    def _loss(self, x: Tensor, y: Tensor, rounding_x: float, rounding_y: float) -> Tensor:
+        raise NotImplementedError
+
+    def _pooled(self, source: Tensor, target: Tensor, segments: Segments | Tensor | None) -> tuple[Tensor, Tensor]:
+        if (self.pooling is None) != (segments is None):
+            given = "without segments" if segments is None else "with segments"
+            raise InputError(
+                f"{type(self).__name__} was called {given}; structures need both pooling=CumulantPooling(...) when the "
+                "loss is made and segments when it is called, atoms neither"
+            )
+        if self.pooling is None:
+            return source, target
+        return self.pooling(source, segments), self.pooling(target, segments)
+
+    def _check(self, source: Tensor, target: Tensor) -> None:
+        for name, matrix in (("source", source), ("target", target)):
+            if matrix.dim() != 2 or not matrix.size(1) or not matrix.is_floating_point():
+                raise InputError(
+                    f"{name} must be [rows, features], floating point, got {matrix.dtype} {tuple(matrix.shape)}"
+                )
+        if source.size(0) != target.size(0):
+            raise InputError(
+                f"source and target must hold the same rows, got {source.size(0)} and {target.size(0)} rows"
+            )
+        if source.device != target.device:
+            raise InputError(f"source is on {source.device} and target on {target.device}; bring them to one device")
+        if source.size(0) < self.min_rows:
+            raise InputError(f"{type(self).__name__} needs at least {self.min_rows} rows, got {source.size(0)}")
+
+
+class ReconstructionLoss(_FeatureLoss):
+    """How badly source features rebuild target features: the GFRE or LFRE of the batch, to be minimised.
+
+    Each matrix is centred and divided by one number, the root of its total variance; one ridge map takes the source
+    to the target; the loss is the root mean square row error, so 0 is rebuilt and 1 no better than the mean
+    (Goscinski et al., MLST 2, 025028, 2021). The map comes from a Cholesky factorisation of the D x D or the n x n
+    system, whichever is smaller, and gradients pass through it. With a large frozen model's features as target it
+    distils; with the pretrained model's as target it works against forgetting.
+
+    Fitted and measured on the same rows, the loss is optimistic: with n <= D rows and a small ``alpha`` it is near 0
+    for any two matrices. Take more rows than columns, a larger ``alpha``, or ``momentum``. As a root it keeps its slope
+    near 0: square it where it is to fade beside other terms.
+
+    Args:
+        solver: "ridge". (The truncated SVD of `latentcmp.metrics` jumps where a singular value crosses the cut.)
+        alpha: strength of the ridge, relative to the total variance of the source, which is the sum of the eigenvalues
+            of its covariance and lies between the largest and D times it. Unlike the largest it needs no
+            eigendecomposition and has derivatives where eigenvalues coincide. On n scaled rows it is the absolute
+            n * alpha of scikit-learn's `Ridge`. (scikit-matter's "relative" adds alpha times the largest singular
+            value, not eigenvalue, so its strength changes with the number of rows.) 1e-12 is added to it, the floor
+            that keeps alpha = 0 finite.
+        detach: which gradients are stopped. "source" or "target": those of that matrix. "map": those of the map, its
+            means and the scale of the source; as alpha goes to 0 that changes nothing, since the map is at its
+            minimum, and it is cheaper.
+        pooling: None to compare atoms, a `CumulantPooling` to compare structures.
+        n_local_points: None for one linear map; else every row has a map of its own, from this many nearest other
+            rows of the batch (at least 2; alpha is then relative to the variance of the neighbours). Memory grows as
+            n * n_local_points * (D + T).
+        momentum: None to fit the map on the batch at hand; else on second moments that fade exponentially, the latest
+            batch weighing ``momentum`` (0 < momentum <= 1), held in buffers. Gradients pass through the latest batch
+            alone. In evaluation the buffers do not change. Processes of a distributed run keep their own.
+        widths: (D, T) of the matrices compared, after pooling; needed with ``momentum``.
+
+    A constant source leaves the linear map nothing but the mean and gives 1, a constant target gives 0, both with
+    gradient 0 to the constant side; constant is what varies by less than its dtype resolves.
+    """
+
+    def __init__(
+        self,
+        solver: Literal["ridge"] = "ridge",
+        alpha: float = 1e-6,
+        detach: Detach = "none",
+        pooling: torch.nn.Module | None = None,
+        n_local_points: int | None = None,
+        momentum: float | None = None,
+        widths: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__(pooling, min_rows=2 if n_local_points is None else n_local_points + 1)
+        if solver != "ridge":
+            raise InputError(f"solver must be 'ridge', the only one that can be differentiated, got {solver!r}")
+        if detach not in get_args(Detach):
+            raise InputError(f"detach must be one of {', '.join(get_args(Detach))}, got {detach!r}")
+        if not 0 <= alpha < float("inf"):
+            raise InputError(f"alpha must be a relative strength of at least 0, got {alpha!r}")
+        if n_local_points is not None and n_local_points < 2:
+            raise InputError(f"n_local_points must be at least 2, got {n_local_points}")
+        self.alpha, self.detach, self.n_local_points = float(alpha), detach, n_local_points
+        self.moments = _moments(momentum, widths, n_local_points)
+        self.widths = widths
+
+    def extra_repr(self) -> str:
+        local = "" if self.n_local_points is None else f", n_local_points={self.n_local_points}"
+        return f"alpha={self.alpha:g}, detach={self.detach!r}{local}"
+
+    def _loss(self, x: Tensor, y: Tensor, rounding_x: float, rounding_y: float) -> Tensor:
+        x = x.detach() if self.detach == "source" else x
+        y = y.detach() if self.detach == "target" else y
+        if self.moments is not None:
+            residual = self._running_residual(x, y, rounding_x, rounding_y)
+        else:
+            residual = self._batch_residual(x, y, rounding_x, rounding_y)
+        return residual.square().sum(1).mean().clamp(min=1e-30).sqrt()  # the root has no slope at 0
+
+    def _batch_residual(self, x: Tensor, y: Tensor, rounding_x: float, rounding_y: float) -> Tensor:
+        hold = self.detach == "map"
+        scaling = Scaling.of_rows(x, rounding_x)
+        x = scaling.held()(x) if hold else scaling(x)
+        y = Scaling.of_rows(y, rounding_y)(y)
+        known_x, known_y = (x.detach(), y.detach()) if hold else (x, y)
+        if self.n_local_points is not None:
+            return y - local_predict(x, known_x, known_y, self.n_local_points, self.alpha)
+        return y - ridge_predict(x, known_x, known_y, self.alpha)
+
+    def _running_residual(self, x: Tensor, y: Tensor, rounding_x: float, rounding_y: float) -> Tensor:
+        assert self.moments is not None
+        if (x.size(1), y.size(1)) != self.widths:
+            raise InputError(f"widths are {self.widths}, got features of width {(x.size(1), y.size(1))}")
+        mean, covariance = self.moments(torch.cat([x, y], 1))
+        columns = slice(0, x.size(1)), slice(x.size(1), None)
+        scale_x, scale_y = (
+            Scaling.of_moments(mean[at], covariance[at, at].trace(), rounding)
+            for at, rounding in zip(columns, (rounding_x, rounding_y), strict=True)
+        )
+        gram = covariance[columns[0], columns[0]] * scale_x.reciprocal.square()
+        cross = covariance[columns] * scale_x.reciprocal * scale_y.reciprocal
+        if self.detach == "map":
+            gram, cross, scale_x = gram.detach(), cross.detach(), scale_x.held()
+        return scale_y(y) - scale_x(x) @ ridge_solve(gram, cross, self.alpha)
+
+
+def _moments(
+    momentum: float | None, widths: tuple[int, int] | None, n_local_points: int | None
+) -> RunningMoments | None:
+    if momentum is None:
+        return None
+    if n_local_points is not None:
+        raise InputError("momentum keeps one map for all rows; it does not go with n_local_points")
+    if not 0 < momentum <= 1:
+        raise InputError(f"momentum must be above 0 and at most 1, got {momentum!r}")
+    if widths is None or len(widths) != 2 or min(widths) < 1:
+        raise InputError(f"momentum needs widths=(columns of the source, columns of the target), got {widths!r}")
+    return RunningMoments(sum(widths), momentum)
+
+
+class CKALoss(_FeatureLoss):
+    """1 - linear CKA of two feature matrices: 0 for features equal up to rotation and scale, 1 for unrelated ones.
+
+    CKA(X, Y) = HSIC(X, Y) / sqrt(HSIC(X, X) HSIC(Y, Y)) of the kernels XX' and YY' of centred rows (Kornblith et al.,
+    ICML 2019), in the D x T form, so no n x n matrix is built. A constant matrix gives 1, with gradient 0.
+
+    Args:
+        debiased: take the unbiased estimate of HSIC (Song et al., JMLR 13, 1393, 2012, eq. 4), whose expectation does
+            not depend on the number of rows, from 4 rows on; the loss can then pass 1. Else the plain one, which is
+            too small where there are few rows.
+        pooling: None to compare atoms, a `CumulantPooling` to compare structures.
+    """
+
+    def __init__(self, debiased: bool = True, pooling: torch.nn.Module | None = None) -> None:
+        super().__init__(pooling, min_rows=4 if debiased else 2)
+        self.debiased = debiased
+
+    def extra_repr(self) -> str:
+        return f"debiased={self.debiased}"
+
+    def _loss(self, x: Tensor, y: Tensor, rounding_x: float, rounding_y: float) -> Tensor:
+        x = Scaling.of_rows(x, rounding_x)(x)
+        y = Scaling.of_rows(y, rounding_y)(y)
+        own = self._hsic(x, x) * self._hsic(y, y)
+        return 1 - self._hsic(x, y) * own.clamp(min=1e-24).rsqrt()
+
+    def _hsic(self, x: Tensor, y: Tensor) -> Tensor:
+        """n^2 times the (unbiased) estimate, over its constant factors, for centred x [n, D] and y [n, T]."""
+        n = x.size(0)
+        plain = (x.T @ y / n).square().sum()
+        if not self.debiased:
+            return plain
+        norms_x, norms_y = x.square().sum(1), y.square().sum(1)
+        diagonals = (norms_x * norms_y).sum() / (n * (n - 2))
+        return plain - diagonals + norms_x.mean() * norms_y.mean() / ((n - 1) * (n - 2))

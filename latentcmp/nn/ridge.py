@@ -1,0 +1,84 @@
+"""Ridge maps that can be differentiated: centring, one scale a matrix, one Cholesky factorisation.
+
+The mathematics is that of `latentcmp.reconstruction`, for training: one strength is given and none chosen, nothing
+waits for the device, degenerate rows raise nothing, and first and second derivatives are finite.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# In units of the total variance of the source: far above what float32 rounds off (1e-14), and enough for the Cholesky
+# factorisation of a singular matrix of a thousand columns in float64.
+FLOOR = 1e-12
+
+
+class Scaling(NamedTuple):
+    """Column means [D] and the reciprocal of the one scale; the reciprocal of a constant matrix is 0."""
+
+    mean: Tensor
+    reciprocal: Tensor
+
+    @classmethod
+    def of_moments(cls, mean: Tensor, variance: Tensor, rounding: float) -> Scaling:
+        """From means and the total variance; a spread within ``rounding`` of the mean counts as constant."""
+        alive = variance > mean.square().sum() * rounding**2
+        reciprocal = torch.where(alive, variance, torch.ones_like(variance)).rsqrt()
+        return cls(mean, torch.where(alive, reciprocal, torch.zeros_like(variance)))
+
+    @classmethod
+    def of_rows(cls, rows: Tensor, rounding: float) -> Scaling:
+        """From rows [n, D]."""
+        mean = rows.mean(0)
+        return cls.of_moments(mean, (rows - mean).square().sum(1).mean(), rounding)
+
+    def held(self) -> Scaling:
+        """The same without gradients."""
+        return Scaling(self.mean.detach(), self.reciprocal.detach())
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        return (rows - self.mean) * self.reciprocal
+
+
+def rounding_of(dtype: torch.dtype) -> float:
+    """The spread, relative to the mean, that a matrix given in this dtype owes to rounding (float64 sums included)."""
+    return max(torch.finfo(dtype).eps, 8 * torch.finfo(torch.float64).eps)
+
+
+def ridge_solve(gram: Tensor, right: Tensor, alpha: float) -> Tensor:
+    """(gram + strength)^-1 right, with the strength alpha tr(gram) + FLOOR: [..., m, m], [..., m, T] to [..., m, T].
+
+    The trace of X'X / n is the total variance of centred X, and that of XX' / n the same number.
+    """
+    strength = alpha * gram.diagonal(dim1=-2, dim2=-1).sum(-1) + FLOOR
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    factor, _ = torch.linalg.cholesky_ex(gram + strength[..., None, None] * identity)
+    return torch.cholesky_solve(right, factor)
+
+
+def ridge_predict(queries: Tensor, x: Tensor, y: Tensor, alpha: float) -> Tensor:
+    """Map queries [..., m, D] by the ridge map of centred rows x [..., n, D] to y [..., n, T]: [..., m, T].
+
+    Of the n x n and the D x D system the smaller is solved.
+    """
+    n, width = x.shape[-2:]
+    if n <= width:
+        return (queries @ x.mT) @ ridge_solve(x @ x.mT / n, y / n, alpha)
+    return queries @ ridge_solve(x.mT @ x / n, x.mT @ y / n, alpha)
+
+
+def local_predict(x: Tensor, known_x: Tensor, known_y: Tensor, n_local_points: int, alpha: float) -> Tensor:
+    """Map every row of x [n, D] by the ridge map of its nearest other rows, known_x [n, D] to known_y [n, T]: [n, T].
+
+    Row i of known_x is row i of x, and left out of its own map. Neighbours are centred by their own means.
+    """
+    with torch.no_grad():
+        itself = torch.eye(len(x), dtype=torch.bool, device=x.device)
+        nearest = torch.cdist(x, known_x).masked_fill(itself, torch.inf).topk(n_local_points, largest=False).indices
+    around_x, around_y = known_x[nearest], known_y[nearest]
+    mean_x, mean_y = around_x.mean(1, keepdim=True), around_y.mean(1, keepdim=True)
+    predicted = ridge_predict(x[:, None] - mean_x, around_x - mean_x, around_y - mean_y, alpha)
+    return (predicted + mean_y)[:, 0]

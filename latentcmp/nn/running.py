@@ -1,0 +1,47 @@
+"""Second moments of a stream of batches, with exponentially fading weights."""
+
+import torch
+from torch import Tensor
+
+
+class RunningMoments(torch.nn.Module):
+    """Mean [D] and covariance [D, D] of rows that come in batches, the latest weighing ``momentum``.
+
+    Both are float64 buffers. The first batches are averaged evenly (batch t weighs 1 / t until that is less than
+    ``momentum``), so nothing has to be corrected for the start.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    n_batches: Tensor
+
+    def __init__(self, width: int, momentum: float) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("mean", torch.zeros(width, dtype=torch.float64))
+        self.register_buffer("covariance", torch.zeros(width, width, dtype=torch.float64))
+        self.register_buffer("n_batches", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Moments with rows [n, D] (float64) taken in, which carry the gradients; in evaluation those of the buffers.
+
+        Where nothing has been seen yet, evaluation gives the moments of the rows themselves.
+        """
+        batch_mean = rows.mean(0)
+        centred = rows - batch_mean
+        weight = self._weight()
+        shift = batch_mean - self.mean
+        mean = self.mean + weight * shift
+        covariance = (1 - weight) * (self.covariance + weight * torch.outer(shift, shift))
+        covariance = covariance + weight * (centred.T @ centred) / len(rows)
+        if self.training:
+            # New tensors: torch.compile may recompute from buffers in the backward, after they were written in place.
+            self.mean, self.covariance = mean.detach(), covariance.detach()
+            self.n_batches = self.n_batches + 1
+        return mean, covariance
+
+    def _weight(self) -> Tensor:
+        """Of the batch at hand; a tensor, so that nothing waits for the device."""
+        if not self.training:
+            return (self.n_batches == 0).to(self.mean.dtype)
+        return (1 / (self.n_batches + 1).to(self.mean.dtype)).clamp(min=self.momentum)

@@ -1,0 +1,67 @@
+"""The fine-tuning study on few structures and one step, in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+for package in ("chgnet", "diep"):
+    pytest.importorskip(package)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finetuning")
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "latentcmp",
+        "bench",
+        "finetuning",
+        "--quick",
+        "--out",
+        str(folder),
+    ]
+    subprocess.run(command, cwd=folder, check=True, env=os.environ, capture_output=True)
+    return folder, json.loads((folder / "finetuning.json").read_text())
+
+
+def test_everything_is_written_and_nothing_else(found):
+    folder, _ = found
+    assert sorted(path.name for path in Path(folder).iterdir()) == ["finetuning.json", "finetuning.png"]
+
+
+def test_runs_begin_at_the_pretrained_features_and_a_random_start_far_from_them(found):
+    starts = {name: records[0]["gfre"]["other chemistry"] for name, records in found[1]["progress"].items()}
+    for name, errors in starts.items():
+        for layer in ("last", "backbone"):
+            if name == "from scratch":
+                assert min(errors[layer].values()) > 0.2
+            else:
+                assert max(errors[layer].values()) < 1e-6
+
+
+def test_one_step_moves_all_that_is_free_and_nothing_that_is_held(found):
+    ends = {name: records[-1]["gfre"]["family"] for name, records in found[1]["progress"].items()}
+    for name in ("all weights", "anchored"):
+        assert min(min(errors.values()) for errors in ends[name].values()) > 1e-5
+    assert max(ends["readout only"]["backbone"].values()) < 1e-6
+    assert min(ends["readout only"]["last"].values()) > 1e-5
+
+
+def test_the_energy_zero_of_the_labels_is_that_of_the_pretrained_model(found):
+    assert found[1]["progress"]["all weights"][0]["labels"]["energy"] < 100  # meV/atom; eV before
+    assert all(abs(shift) < 50 for shift in found[1]["element_shift_eV"].values())
+
+
+def test_the_matrix_holds_all_models(found):
+    matrices = found[1]["matrices"]
+    assert matrices["models"] == ["pretrained", *found[1]["progress"], "labeller"]
+    for probe in ("family", "other chemistry"):
+        assert np.shape([matrices[probe]["last"], matrices[probe]["backbone"]]) == (2, 6, 6)
