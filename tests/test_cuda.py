@@ -2,12 +2,13 @@
 
 import os
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
 
-from latentcmp import _backend, similarity
+from latentcmp import DriftMonitor, _backend, similarity
 from latentcmp.errors import InputError
 from latentcmp.ops.segment_cumulants import segment_cumulants
 from latentcmp.statistics.joint import JointStatistics
@@ -139,3 +140,23 @@ def test_samples_and_neighbours_stay_on_the_device_and_agree_with_the_cpu():
     for ours, theirs in zip(found["cuda"], found["cpu"], strict=True):
         assert ours.is_cuda
         assert torch.equal(ours.cpu(), theirs)
+
+
+def test_the_drift_monitor_waits_for_nothing_until_it_is_asked():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Tanh()).cuda()
+    twin = deepcopy(model).cpu()
+    probe, numbers = torch.randn(400, 4), torch.arange(400) % 3 + 1
+    monitors = [DriftMonitor(net, "2", probe=probe, numbers=numbers, every=1) for net in (model, twin)]
+    for net in (model, twin):
+        torch.nn.init.eye_(net[0].weight)
+    monitors[0].step(0)  # the first run loads libraries
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        monitors[0].step(1)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    monitors[1].step(1)
+    found, expected = (monitor.compute()[-1]["layers"]["2"] for monitor in monitors)
+    assert found["gfre_to_reference"] == pytest.approx(expected["gfre_to_reference"], rel=1e-4)
+    assert found["elements"].keys() == expected["elements"].keys()
