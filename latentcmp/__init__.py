@@ -3,7 +3,8 @@
 `compare` runs models and compares them, `compare_features` compares features at hand, `extract` gives the features
 of one model, `extract_to` writes them to a directory where `open_features` reads them, `tap` gives those of any
 module, `metrics` holds the measures, `similarity` what joint statistics give besides, `segment_cumulants` pools atoms
-into structures. Names are loaded when they are first used, so `import latentcmp` is quick.
+into structures, `DriftMonitor` watches layers in training. Names are loaded when they are first used, so `import
+latentcmp` is quick.
 """
 
 from importlib import import_module
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from latentcmp.hooks.points import HookPoint
     from latentcmp.hooks.tap import Tap, tap
     from latentcmp.matrices import compare_features
+    from latentcmp.monitor.drift import DriftMonitor
     from latentcmp.ops.segment_cumulants import segment_cumulants
     from latentcmp.ops.segment_cumulants.moments import Moments
     from latentcmp.segments import Segments
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AtomSample": "statistics.sample",
     "Comparison": "comparison",
+    "DriftMonitor": "monitor.drift",
     "ErrorMatrix": "comparison",
     "Features": "features",
     "HookPoint": "hooks.points",
@@ -51,6 +54,7 @@ _HOMES = {
 __all__ = [
     "AtomSample",
     "Comparison",
+    "DriftMonitor",
     "ErrorMatrix",
     "Features",
     "HookPoint",

@@ -2,12 +2,13 @@
 
 import os
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
 
-from latentcmp import _backend, similarity
+from latentcmp import DriftMonitor, _backend, similarity
 from latentcmp.errors import InputError
 from latentcmp.ops.local_ridge import local_losses
 from latentcmp.ops.segment_cumulants import segment_cumulants
@@ -151,3 +152,23 @@ def test_local_losses_agree_with_scikit_learn(backend, sizes, columns):
     on_device = [type(fold)(*(part.cuda() for part in fold)) for fold in folds]
     found = local_losses(y.cuda(), *on_device, backend=backend).cpu()
     torch.testing.assert_close(found, torch.from_numpy(sklearn_losses(*problem)), rtol=1e-10, atol=0)
+
+
+def test_the_drift_monitor_waits_for_nothing_until_it_is_asked():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Tanh()).cuda()
+    twin = deepcopy(model).cpu()
+    probe, numbers = torch.randn(400, 4), torch.arange(400) % 3 + 1
+    monitors = [DriftMonitor(net, "2", probe=probe, numbers=numbers, every=1) for net in (model, twin)]
+    for net in (model, twin):
+        torch.nn.init.eye_(net[0].weight)
+    monitors[0].step(0)  # the first run loads libraries
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        monitors[0].step(1)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    monitors[1].step(1)
+    found, expected = (monitor.compute()[-1]["layers"]["2"] for monitor in monitors)
+    assert found["gfre_to_reference"] == pytest.approx(expected["gfre_to_reference"], rel=1e-4)
+    assert found["elements"].keys() == expected["elements"].keys()

@@ -105,7 +105,8 @@ def load(card: ModelCard, path: Path, device: torch.device, trust: bool) -> CHGN
     if not isinstance(content, dict) or not {"model_args", "state_dict"} <= set(content.get("model", {})):
         raise InputError(f"{path} is no CHGNet checkpoint: expected a dict with model.model_args and model.state_dict")
     older = any(key.endswith("mlp_out.layers.1.bias") for key in content["model"]["state_dict"])
+    known = content["model"] | {"model_args": content["model"]["model_args"] | {"mlp_out_bias": older}}
     vars(chgnet_module)["print"] = lambda *words: None  # CHGNet announces itself on standard output
-    module = CHGNet.from_dict(content["model"], mlp_out_bias=older)
+    module = CHGNet.from_dict(known)
     points = _points(len(module.mlp.layers), len(module.atom_conv_layers))
     return CHGNetAdapter(replace(card, points=points), module, device)

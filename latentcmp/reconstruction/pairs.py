@@ -130,6 +130,15 @@ def global_errors(
     return [_missing(path, source, target, measure).norm() / source.n_test**0.5 for target in targets]
 
 
+def resolved_errors(
+    source: Compressed, target: Compressed, source_rows: Tensor, target_rows: Tensor, unseen: float = 0.0
+) -> Tensor:
+    """Row errors [n] of rows at hand, [n, D_X] and [n, D_Y] as they are, under the global map of the training rows."""
+    path = TwoFoldPath(source.folds, unseen=unseen)
+    predicted = path.predict(source.scaling(source_rows.double()), target.folds)
+    return (target.scaling(target_rows.double()) - predicted).norm(dim=1)
+
+
 def _missing(path: TwoFoldPath, source: Rows | Compressed, target: Rows | Compressed, measure: Measure) -> Tensor:
     """What a global map of the source lacks on the test rows: of the target, or of its own best orthogonal version."""
     if measure == "gfre":

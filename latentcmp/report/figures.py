@@ -1,6 +1,7 @@
-"""Figures: the heat map of errors between models, and what each cumulant order adds."""
+"""Figures: the heat map of errors between models, what each cumulant order adds, a training's drift."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from latentcmp.comparison import Comparison, ErrorMatrix
 
 COLOURS = "viridis_r"
+ARROWS = {"to_reference": "checkpoint → {}", "from_reference": "{} → checkpoint"}
 TITLES = {
     "gfre": "GFRE: one linear map",
     "gfrd": "GFRD: linear against orthogonal map",
@@ -52,6 +54,34 @@ def cumulants(comparison: "Comparison") -> "Figure":
         axis.set_visible(False)
     figure.colorbar(image, ax=list(axes), label="GFRE", shrink=0.9, extend="max")
     figure.suptitle("Cumulants 1..i of a structure rebuilding cumulants 1..j", fontsize=10)
+    return figure
+
+
+def drift(lines: "Sequence[Mapping[str, Any]]", reference: str) -> "Figure":
+    """Errors of checkpoints against the step, in both directions, with their 90 % intervals: GFRE left, LFRE right.
+
+    `lines` are those of `latentcmp.drift.drift`.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(9.0, 3.6), layout="compressed")
+    steps = [line["step"] for line in lines]
+    short = reference.rpartition("/")[2]
+    for axis, measure in zip(figure.subplots(1, 2), ("gfre", "lfre"), strict=True):
+        for (direction, arrow), marker in zip(ARROWS.items(), "os", strict=True):
+            name = f"{measure}_{direction}"
+            mean, low, high = ([line[name + end] for line in lines] for end in ("", "_low", "_high"))
+            (drawn,) = axis.plot(steps, mean, marker=marker, markersize=4, label=arrow.format(short))
+            axis.fill_between(steps, low, high, color=drawn.get_color(), alpha=0.15, linewidth=0)
+        axis.set_title(TITLES[measure], fontsize=10, parse_math=False)
+        axis.set_xlabel("step")
+        axis.set_ylim(bottom=0)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("error (1 = no better than the mean)")
+    for text in figure.axes[0].legend(fontsize=8).get_texts():
+        text.set_parse_math(False)
     return figure
 
 

@@ -52,6 +52,18 @@ def save(comparison: "Comparison", directory: str | Path) -> list[Path]:
         rmtree(aside, ignore_errors=True)
 
 
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure aside, then in its place. Raises InputError."""
+    aside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        _write_figure(figure, aside)
+        os.replace(aside, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 def _files(comparison: "Comparison") -> dict[str, Callable[[Path], None]]:
     """File names in the order they are put in place, results.json last, each with its writer."""
     from latentcmp.report.figures import cumulants, heatmap

@@ -52,6 +52,16 @@ def rows_by_group(groups: Sequence[object], n: int, test_fraction: float = 0.2, 
     return np.array([sides[label] for label in labels], dtype=bool)
 
 
+def parts_by_group(groups: Sequence[object], test_fraction: float = 0.2, seed: int = 0) -> np.ndarray:
+    """Parts [n] of rows that arrive in pieces: 2 test, 0 and 1 the training folds, each by its group's label alone."""
+    if not 0 < test_fraction < 1:
+        raise InputError(f"test_fraction must lie between 0 and 1, got {test_fraction}")
+    labels = [str(group.item() if hasattr(group, "item") else group) for group in groups]
+    places = {label: (_uniform(label, seed) - test_fraction) / (1 - test_fraction) for label in set(labels)}
+    parts = {label: 2 if place < 0 else int(place >= 0.5) for label, place in places.items()}
+    return np.array([parts[label] for label in labels], dtype=np.int64)
+
+
 def split_as_paper(systems: Sequence[Known], seed: int = 0) -> Split:
     """1000 test rows stratified by subset, by atom for atoms and by structure for structures (Chorna et al.).
 

@@ -1,0 +1,5 @@
+"""Drift of a model in training from a reference: the monitor, its writers, and wrappers for training packages."""
+
+from latentcmp.monitor.drift import DriftMonitor
+
+__all__ = ["DriftMonitor"]

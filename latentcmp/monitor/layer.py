@@ -1,0 +1,160 @@
+"""One layer under watch: its reference, the split of its rows, and the labels that errors are resolved by."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor
+
+from latentcmp.errors import InputError
+from latentcmp.hooks.layout import Reduce, reduce_columns
+from latentcmp.hooks.points import HookPoint
+from latentcmp.monitor.labels import Labels
+from latentcmp.monitor.ranks import Ranks
+from latentcmp.statistics.gathered import parts_of
+from latentcmp.systems.split import rows_by_group
+
+
+@dataclass(frozen=True)
+class Marks:
+    """A label of every test row, for errors resolved by it: codes [n_test] into names, and rows of each name."""
+
+    codes: Tensor
+    names: list[str]
+    counts: Tensor
+
+
+@dataclass(eq=False)
+class Layer:
+    """Rows of one layer on this process: the reference [n, D], the part of each row, and the labels of test rows.
+
+    `positions` holds the places of every rank's rows among all rows of the probe.
+    """
+
+    point: HookPoint
+    positions: list[np.ndarray]
+    rank: int
+    part: Tensor
+    reference: Tensor
+    n_train: int
+    marks: dict[str, Marks] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The places of this process's rows among all rows of the probe."""
+        return self.positions[self.rank]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows of the whole probe, and columns of the reference."""
+        return sum(map(len, self.positions)), self.reference.shape[1]
+
+    def refer(self, rows: Tensor) -> None:
+        """Take this process's rows [n, D] of a reference. Raises InputError where they cannot be compared with."""
+        name = self.point.name
+        if rows.dim() != 2 or len(rows) != len(self.part) or rows.shape[1] >= self.n_train:
+            raise InputError(
+                f"the reference of layer {name!r} must be [{len(self.part)}, D] with D below the {self.n_train} "
+                f"training rows, got {tuple(rows.shape)}"
+            )
+        if not bool(torch.isfinite(rows).all()):
+            raise InputError(f"the reference of layer {name!r} holds a NaN or an infinity")
+        self.reference = rows.detach().to(self.part.device)
+
+    def of_test(self, values: Tensor) -> Tensor:
+        """The test rows. Their places are known beforehand, so that nothing waits for the device."""
+        return values.index_select(0, self.test_rows)
+
+    def __post_init__(self) -> None:
+        self.test_rows = (self.part.cpu() == 2).nonzero()[:, 0].to(self.part.device)
+
+
+def as_rows(values: Sequence[Tensor], point: HookPoint, reduce: Reduce) -> Tensor:
+    """Activations of all forwards as rows [n, D]; dimensions between the first and the last become rows too.
+
+    Raises InputError for an activation without columns, and for forwards of different widths.
+    """
+    reduced = [reduce_columns(value, point.irreps, reduce) for value in values]
+    for value in reduced:
+        if value.dim() < 2 or not value.is_floating_point():
+            raise InputError(f"{point} gives {value.dtype} {tuple(value.shape)}, expected real features [n_rows, D]")
+    return torch.cat([value.flatten(0, -2) for value in reduced])
+
+
+def lay_out(
+    point: HookPoint,
+    values: Sequence[Tensor],
+    reduce: Reduce,
+    labels: Labels,
+    ranks: Ranks,
+    test_fraction: float,
+    seed: int,
+    resolve: Sequence[str],
+) -> Layer:
+    """A layer from its first activations, which become the reference.
+
+    Test rows are those of structures (without structures: of items of the batches) whose names hash below
+    `test_fraction`; the others are cut into `two_folds`. Raises InputError for a probe too small for the layer.
+    """
+    rows = as_rows(values, point, reduce)
+    sizes = [value.shape[:-1].numel() for value in values]
+    positions = ranks.positions(sizes)
+    items = _items(values, positions, ranks)
+    test = rows_by_group(labels.groups_of(items, point.name), len(items), test_fraction, seed)
+    n_train = int((~test).sum())
+    if n_train <= rows.shape[1]:
+        raise InputError(
+            f"the probe gives layer {point.name!r} {n_train} training rows for its {rows.shape[1]} columns, too few "
+            f"to fit a map of them; give a probe of at least {10 * rows.shape[1]} rows"
+        )
+    part = parts_of(test).astype(np.int64)
+    own = positions[ranks.rank]
+    layer = Layer(point, positions, ranks.rank, torch.from_numpy(part[own]).to(rows.device), rows, n_train)
+    layer.refer(rows)
+    layer.marks = {
+        kind: _marks(names, test, own, rows.device) for kind, names in _named(labels, items, resolve).items()
+    }
+    return layer
+
+
+def _items(values: Sequence[Tensor], positions: Sequence[np.ndarray], ranks: Ranks) -> np.ndarray:
+    """For each row of the whole probe, which item of the batches it belongs to (all rows of an item stay together)."""
+    own = [np.arange(value.shape[:-1].numel()) % max(1, value.shape[1:-1].numel()) == 0 for value in values]
+    begins = np.empty(sum(map(len, positions)), dtype=bool)
+    for places, of_batches in zip(positions, ranks.gather(own), strict=True):
+        begins[places] = np.concatenate(of_batches)
+    return np.cumsum(begins) - 1
+
+
+def _named(labels: Labels, items: np.ndarray, resolve: Sequence[str]) -> dict[str, list[str]]:
+    """The labels of rows that errors are resolved by, as far as they are known."""
+    found = {}
+    if "elements" in resolve and labels.numbers is not None and len(labels.numbers) == len(items):
+        found["elements"] = [chemical_symbols[z] for z in labels.numbers]
+    if "structures" in resolve and labels.owner is not None and len(labels.owner) == len(items):
+        found["structures"] = [labels.ids[system] for system in labels.owner]
+    return found
+
+
+def _marks(names: Sequence[str], test: np.ndarray, own: np.ndarray, device: torch.device) -> Marks:
+    kept, codes = np.unique(np.asarray(names, dtype=object)[test].astype(str), return_inverse=True)
+    of_rows = np.full(len(test), -1)
+    of_rows[test] = codes
+    mine = of_rows[own]
+    counts = torch.from_numpy(np.bincount(codes, minlength=len(kept))).double()
+    return Marks(torch.from_numpy(mine[mine >= 0]).to(device), kept.tolist(), counts)
+
+
+def same_layers(layers: Mapping[str, Layer], reference: Mapping[str, Tensor]) -> None:
+    """Raise InputError unless `reference` {layer: [n, D]} holds the rows of every layer's probe."""
+    if set(layers) != set(reference):
+        raise InputError(f"expected a reference for layers {', '.join(layers)}, got {', '.join(reference) or 'none'}")
+    for name, layer in layers.items():
+        values = reference[name]
+        if values.dim() != 2 or len(values) != layer.shape[0]:
+            raise InputError(
+                f"the reference of layer {name!r} must hold the {layer.shape[0]} rows of the probe, "
+                f"got {tuple(values.shape)}"
+            )

@@ -1,0 +1,105 @@
+"""What one probe says of one layer: statistics on the device, and later the numbers they hold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentcmp.errors import InputError
+from latentcmp.hooks.layout import Reduce
+from latentcmp.monitor.layer import Layer, as_rows
+from latentcmp.monitor.ranks import Ranks
+from latentcmp.reconstruction.pairs import Rows, pointwise_errors, resolved_errors, root_mean_square
+from latentcmp.similarity import effective_rank, linear_cka
+from latentcmp.statistics.joint import UNSEEN, JointStatistics, Method
+
+REFERENCE, NOW = "reference", "now"
+DIRECTIONS = {"to_reference": (NOW, REFERENCE), "from_reference": (REFERENCE, NOW)}
+MEASURES = ("gfre_to_reference", "gfre_from_reference", "linear_cka", "effective_rank")
+LOCAL_MEASURES = ("lfre_to_reference", "lfre_from_reference")
+
+
+@dataclass(eq=False)
+class Observation:
+    """One probe of one layer, still on the device: statistics, and the rows that resolved or local errors need."""
+
+    statistics: JointStatistics
+    rows: Tensor | None = None
+
+
+def observe(layer: Layer, values: Sequence[Tensor], reduce: Reduce, method: Method, local: bool) -> Observation:
+    """Statistics of reference and present, on the device and without waiting for it.
+
+    Raises InputError where the layer gives other rows, or lies elsewhere, than when the monitor was made.
+    """
+    rows = as_rows(values, layer.point, reduce)
+    if len(rows) != len(layer.reference) or rows.device != layer.reference.device:
+        raise InputError(
+            f"layer {layer.point.name!r} gives {len(rows)} rows on {rows.device}, but gave {len(layer.reference)} on "
+            f"{layer.reference.device} when the monitor was made"
+        )
+    if rows.shape[1] >= layer.n_train:
+        raise InputError(
+            f"layer {layer.point.name!r} has {rows.shape[1]} columns now, too many for {layer.n_train} training rows"
+        )
+    statistics = JointStatistics({REFERENCE: layer.shape[1], NOW: rows.shape[1]}, method, rows.device)
+    statistics.update({REFERENCE: layer.reference, NOW: rows}, layer.part)
+    kept = rows if local else layer.of_test(rows) if layer.marks else None
+    return Observation(statistics, kept)
+
+
+def measure(layer: Layer, seen: Observation, ranks: Ranks, local: bool) -> dict[str, Any]:
+    """The record of one layer at one probe; waits for the device. Raises InputError where there is none.
+
+    Every rank of a group gets the same statistics, hence the same record or the same error.
+    """
+    if ranks.group is not None:
+        seen.statistics.all_reduce(ranks.group)
+    gfre = seen.statistics.errors()
+    if not bool(torch.isfinite(gfre).all()):
+        raise InputError(f"layer {layer.point.name!r} held a NaN or an infinity in a test row")
+    names = list(seen.statistics.widths)
+    record: dict[str, Any] = {
+        f"gfre_{name}": float(gfre[names.index(source), names.index(target)])
+        for name, (source, target) in DIRECTIONS.items()
+    }
+    record["linear_cka"] = float(linear_cka(seen.statistics)[0, 1])
+    record["effective_rank"] = float(effective_rank(seen.statistics)[names.index(NOW)])
+    if local:
+        record |= _local(layer, seen)
+    return record | (_resolved(layer, seen, ranks, local) if layer.marks else {})
+
+
+def _local(layer: Layer, seen: Observation) -> dict[str, float]:
+    assert seen.rows is not None
+    train = (layer.part != 2).nonzero()[:, 0]
+    matrices = {REFERENCE: layer.reference, NOW: seen.rows}
+    rows = {name: Rows.split(values, train, layer.test_rows, name) for name, values in matrices.items()}
+    return {
+        f"lfre_{name}": float(root_mean_square(pointwise_errors(rows[source], [rows[target]], "lfre")[0]))
+        for name, (source, target) in DIRECTIONS.items()
+    }
+
+
+def _resolved(layer: Layer, seen: Observation, ranks: Ranks, local: bool) -> dict[str, Any]:
+    """GFRE over the test rows of each element or structure alone, in the unit of the whole layer."""
+    assert seen.rows is not None
+    compressed = seen.statistics.compressed()
+    unseen = UNSEEN[seen.statistics.method]
+    rows = {REFERENCE: layer.of_test(layer.reference), NOW: layer.of_test(seen.rows) if local else seen.rows}
+    found: dict[str, Any] = {kind: {name: {} for name in marks.names} for kind, marks in layer.marks.items()}
+    for direction, (source, target) in DIRECTIONS.items():
+        errors = resolved_errors(compressed[source], compressed[target], rows[source], rows[target], unseen)
+        for kind, marks in layer.marks.items():
+            sums = errors.new_zeros(len(marks.names)).index_add_(0, marks.codes, errors.square())
+            means = (ranks.sum(sums).cpu() / marks.counts).sqrt().tolist()
+            for name, value in zip(marks.names, means, strict=True):
+                found[kind][name][f"gfre_{direction}"] = value
+    return found
+
+
+def nothing(reason: str, local: bool) -> dict[str, Any]:
+    """The record of a layer that could not be measured."""
+    return dict.fromkeys((*MEASURES, *(LOCAL_MEASURES if local else ())), float("nan")) | {"reason": reason}

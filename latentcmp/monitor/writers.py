@@ -1,0 +1,91 @@
+"""Records of a drift monitor to where people read them: a CSV file, TensorBoard."""
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from latentcmp.errors import InputError, MissingPackageError
+
+Record = dict[str, Any]
+RESOLVED = ("elements", "structures")
+
+
+def scalars(record: Record) -> dict[str, float]:
+    """The numbers of one record by name: LAYER/MEASURE, and LAYER/MEASURE/LABEL for an element or a structure."""
+    return {
+        "/".join(filter(None, (layer, measure, label))): value
+        for layer, label, values in _rows(record)
+        for measure, value in values.items()
+        if measure != "reason"
+    }
+
+
+class CsvWriter:
+    """A CSV file of all records: one line a step, layer and label (element, structure; empty for the whole layer)."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Write all records; the file that was there is replaced only by a whole one. Raises InputError."""
+        lines = [
+            {"step": record["step"], "layer": layer, "label": label, **values}
+            for record in records
+            for layer, label, values in _rows(record)
+        ]
+        columns = ["step", "layer", "label"]
+        columns += [name for name in dict.fromkeys(name for line in lines for name in line) if name not in columns]
+        write_csv(self.path, columns, lines)
+
+
+class TensorBoardWriter:
+    """Scalars for TensorBoard, under `prefix`; `target` is a directory or a SummaryWriter at hand.
+
+    Raises MissingPackageError where a directory is given and tensorboard is not installed.
+    """
+
+    def __init__(self, target: Any, prefix: str = "drift") -> None:
+        self._writer = target if hasattr(target, "add_scalar") else _summary_writer(target)
+        self._prefix, self._written = prefix, 0
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Write the records that this writer has not written yet."""
+        for record in records[self._written :]:
+            for name, value in scalars(record).items():
+                self._writer.add_scalar(f"{self._prefix}/{name}", value, record["step"])
+        self._written = len(records)
+        self._writer.flush()
+
+
+def write_csv(path: Path, columns: Sequence[str], lines: Sequence[dict[str, Any]]) -> None:
+    """A CSV file, written aside and renamed; what a line lacks stays empty. Raises InputError."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with aside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(lines)
+        os.replace(aside, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _rows(record: Record) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Layer, label and numbers: of the layer as a whole (label ""), then of each element and structure."""
+    for layer, found in record["layers"].items():
+        yield layer, "", {name: value for name, value in found.items() if name not in RESOLVED}
+        for kind in RESOLVED:
+            for label, values in found.get(kind, {}).items():
+                yield layer, label, values
+
+
+def _summary_writer(directory: str | Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingPackageError("tensorboard is missing: pip install tensorboard") from error
+    return SummaryWriter(str(directory))
