@@ -23,8 +23,8 @@ inline Pack<double> unit_near(Pack<double> deviation) {
   return zero_unless_above(deviation, 1e-30, power - 1.0) + 1.0;
 }
 
-// Into s: coefficients (out[0 .. K - 1], for powers of scaled values), centre, scale and what the rounded centre
-// is off by, times the scale (sums[0]).
+// Into s: coefficients (of powers 0 .. K - 1 of scaled values), centre, scale and what the rounded centre
+// is off by, times the scale (left).
 template <class T, int K, bool ROOT>
 inline void set_coefficients(const Backward& job, int64_t segment, Columns col, Scratch<T>& s) {
   const LcSegments& in = *job.in;
@@ -44,50 +44,54 @@ inline void set_coefficients(const Backward& job, int64_t segment, Columns col, 
     gradient_coefficients<K>(g, k, rows, coefficient);
     Pack<double> unit = Pack<double>{} + 1.0, power = unit;
     if (SCALED<T, K>) unit = unit_near(square_root(k[2]));
-    for (int j = 0; j < K; ++j, power *= unit) store_narrow(s.out[j] + c, coefficient[j] * power);
+    for (int j = 0; j < K; ++j, power *= unit) store_narrow(s.coefficient[j] + c, coefficient[j] * power);
     store_narrow(s.centre + c, k[1]);
     store_narrow(s.scale + c, 1.0 / unit);
-    store_narrow(s.sums[0] + c, (residual ? load_some(residual + c, left) : Pack<double>{}) / unit);
+    store_narrow(s.left + c, (residual ? load_some(residual + c, left) : Pack<double>{}) / unit);
   }
 }
 
-template <class T, int K, int ROWS, bool STREAMING>
-inline void gradient_pack(const T* x, int64_t stride, T* to, int64_t to_stride, int c, const Scratch<T>& s) {
-  const Pack<T> centre = load(s.centre + c), scale = load(s.scale + c), left = load(s.sums[0] + c);
-  Pack<T> coefficient[K];
-  for (int j = 0; j < K; ++j) coefficient[j] = load(s.out[j] + c);
-  for (int r = 0; r < ROWS; ++r) {
-    const Pack<T> d = (load(x + r * stride + c) - centre) * scale - left;
-    Pack<T> value = coefficient[K - 1];
-    for (int j = K - 2; j >= 0; --j) value = value * d + coefficient[j];
-    if (STREAMING) store_streaming(to + r * to_stride + c, value);
-    else store(to + r * to_stride + c, value);
+// G packs of columns, their coefficients in registers, over all rows of a tile.
+template <class T, int K, int G, bool STREAMING>
+inline void gradient_columns(Tile<T>& t, int c, T* to, int64_t to_stride, const Scratch<T>& s) {
+  constexpr int L = LANES<T>;
+  Pack<T> centre[G], scale[G], left[G], coefficient[G][K];
+  for_each<0, G - 1>([&](auto g) LC_INLINED {
+    centre[g.value] = load(s.centre + c + g.value * L);
+    scale[g.value] = load(s.scale + c + g.value * L);
+    left[g.value] = load(s.left + c + g.value * L);
+    for_each<0, K - 1>([&](auto j) LC_INLINED {
+      coefficient[g.value][j.value] = load(s.coefficient[j.value] + c + g.value * L);
+    });
+  });
+  const T* x = t.x + c;
+  to += c;
+  for (int r = 0; r < t.rows; ++r, x += t.stride, to += to_stride) {
+    t.ahead = fetch<G * PACK_BYTES>(t.ahead);
+    for_each<0, G - 1>([&](auto g) LC_INLINED {
+      Pack<T> d = load(x + g.value * L) - centre[g.value];
+      d = SCALED<T, K> ? d * scale[g.value] - left[g.value] : d - left[g.value];
+      Pack<T> value = coefficient[g.value][K - 1];
+      for_each<2, K>([&](auto j) LC_INLINED { value = value * d + coefficient[g.value][K - j.value]; });
+      STREAMING ? store_streaming(to + g.value * L, value) : store(to + g.value * L, value);
+    });
   }
-}
-
-template <class T, int K, int ROWS, bool STREAMING>
-inline void gradient_rows(const Tile<T>& t, int row, T* to, int64_t to_stride, const Scratch<T>& s) {
-  const T* x = t.x + row * t.stride;
-  const char* ahead = reinterpret_cast<const char*>(x + 3 * ROWS * t.stride);
-  int c = 0;
-  for (; c + LANES<T> <= t.columns; c += LANES<T>) {
-    for (int r = 0; r < ROWS; ++r, ahead += PACK_BYTES) prefetch(ahead);
-    gradient_pack<T, K, ROWS, STREAMING>(x, t.stride, to, to_stride, c, s);
-  }
-  if (c < t.columns) gradient_pack<T, K, ROWS, false>(x, t.stride, to, to_stride, t.columns - LANES<T>, s);
 }
 
 template <class T, int K, bool STREAMING>
-inline void gradient_tile(const Tile<T>& t, T* to, int64_t to_stride, const Scratch<T>& s) {
-  int row = 0;
-  for (; row + 4 <= t.rows; row += 4) gradient_rows<T, K, 4, STREAMING>(t, row, to + row * to_stride, to_stride, s);
-  for (; row < t.rows; ++row) gradient_rows<T, K, 1, STREAMING>(t, row, to + row * to_stride, to_stride, s);
+inline void gradient_tile(Tile<T> t, T* to, int64_t to_stride, const Scratch<T>& s) {
+  constexpr int MOST = MANY_REGISTERS ? (K > 4 ? 2 : 4) : (K > 4 ? 1 : 2);
+  for_each_block<T>(t.columns, [&](auto packs, int column, int) LC_INLINED {
+    constexpr int G = packs.value < MOST ? packs.value : MOST;
+    for (int c = 0; c < packs.value * LANES<T>; c += G * LANES<T>)
+      gradient_columns<T, K, G, STREAMING>(t, column + c, to, to_stride, s);
+  });
 }
 
 template <class X, class T, int K>
 inline void backward_tile(const Backward& job, int64_t row, int rows, Columns col, Scratch<T>& s) {
   const LcSegments& in = *job.in;
-  const Tile<T> t = stage<X, T>(in, row, rows, col, s);
+  Tile<T> t = stage<X, T>(in, row, rows, col, s);
   X* dx = static_cast<X*>(job.dx) + row * in.columns + col.first;
   if (t.x != s.tile) {
     T* to = reinterpret_cast<T*>(dx);
@@ -95,7 +99,8 @@ inline void backward_tile(const Backward& job, int64_t row, int rows, Columns co
                   : gradient_tile<T, K, false>(t, to, in.columns, s);
     return;
   }
-  gradient_tile<T, K, false>(t, s.tile, t.stride, s);  // in place: staged rows are whole packs
+  t.columns = col.width;  // in place: blocks of whole packs, none twice
+  gradient_tile<T, K, false>(t, s.tile, t.stride, s);
   for (int r = 0; r < rows; ++r) convert(s.tile + r * t.stride, dx + r * in.columns, col.count);
 }
 

@@ -1,8 +1,7 @@
-// Segments from tiles: tiles merge in double into the state of a segment, the state into its cumulants.
+// Segments from tiles: the sums of several tiles meet in double in the state of a segment; from sums to cumulants.
 #pragma once
 #include "segment_work.h"
 #include "tile.h"
-#include "../include/cumulants.h"
 
 namespace latentcmp {
 namespace {
@@ -24,6 +23,12 @@ inline Columns panel_columns(int64_t columns, int panel, int panels) {
   return {first, count, (count + L - 1) / L * L};
 }
 
+// Columns of the state: those of a tile, which has at least a pack of them.
+template <class T>
+inline int state_columns(Columns col) {
+  return col.count < LANES<T> ? LANES<T> : col.count;
+}
+
 template <class T>
 inline int panel_count(int64_t columns) {
   return columns <= PANEL ? 1 : int((columns + PANEL - 1) / PANEL);
@@ -33,7 +38,7 @@ inline int panel_count(int64_t columns) {
 template <class X, class T>
 inline Tile<T> stage(const LcSegments& in, int64_t row, int rows, Columns col, Scratch<T>& s) {
   const X* x = static_cast<const X*>(in.x) + row * in.row_stride + col.first;
-  const char* ahead = reinterpret_cast<const char*>(x + rows * in.row_stride);
+  const char* ahead = reinterpret_cast<const char*>(x) + FETCH_BYTES;
   if constexpr (sizeof(X) == sizeof(T))
     if (col.count >= LANES<T>) return {reinterpret_cast<const T*>(x), in.row_stride, rows, col.count, ahead};
   for (int r = 0; r < rows; ++r) {
@@ -41,109 +46,143 @@ inline Tile<T> stage(const LcSegments& in, int64_t row, int rows, Columns col, S
     convert(x + r * in.row_stride, to, col.count);
     for (int c = col.count; c < col.width; ++c) to[c] = 0;
   }
-  return {s.tile, col.width, rows, col.width, ahead};
+  return {s.tile, col.width, rows, state_columns<T>(col), ahead};
 }
 
-// Sums of a tile about its centre, free of scale, in double, for one double pack of columns.
+// Sums of a tile about its centre, free of scale, in double, for one double pack of the block's columns.
 template <class T, int K>
-inline Pack<double> tile_sums(const Scratch<T>& s, int c, int rows, Pack<double> (&sum)[K + 1]) {
+LC_INLINE Pack<double> tile_sums(const Block<T>& b, int c, int rows, Pack<double> (&sum)[K + 1]) {
   sum[0] = Pack<double>{} + double(rows);
   Pack<double> unit = Pack<double>{} + 1.0, power = unit;
-  if (SCALED<T, K>) unit = 1.0 / load_wide(s.scale + c);
+  if (SCALED<T, K>) unit = load_wide(b.unit + c);
   for_each<1, K>([&](auto k) LC_INLINED {
-    sum[k.value] = load_wide(s.sums[k.value - 1] + c);
+    sum[k.value] = load_wide(b.sums[k.value - 1] + c);
     if (SCALED<T, K>) sum[k.value] *= (power *= unit);
   });
-  return load_wide(s.centre + c);
+  return load_wide(b.centre + c);
 }
 
-template <class T, int K>
-inline void load_state(const Scratch<T>& s, int c, Pack<double> (&sum)[K + 1]) {
-  for (int k = 0; k <= K; ++k) sum[k] = load(s.state[k] + c);
+template <int K>
+LC_INLINE void load_sums(const double* from, int64_t stride, double rows, Pack<double> (&sum)[K + 1]) {
+  sum[0] = Pack<double>{} + rows;
+  for_each<1, K>([&](auto k) LC_INLINED { sum[k.value] = load(from + (k.value - 1) * stride); });
 }
 
-template <class T, int K>
-inline void store_state(Scratch<T>& s, int c, Pack<double> mean, const Pack<double> (&sum)[K + 1]) {
-  store(s.mean + c, mean);
-  for (int k = 0; k <= K; ++k) store(s.state[k] + c, sum[k]);
+template <int K>
+LC_INLINE void store_sums(double* to, int64_t stride, const Pack<double> (&sum)[K + 1]) {
+  for_each<1, K>([&](auto k) LC_INLINED { store(to + (k.value - 1) * stride, sum[k.value]); });
 }
 
+// Takes one double pack at c of the block into the state at slot.
 template <class T, int K>
-inline void merge_tile(Scratch<T>& s, int width, int rows, bool is_first) {
-  for (int c = 0; c < width; c += LANES<double>) {
-    Pack<double> tile[K + 1], sum[K + 1];
-    Pack<double> centre = tile_sums<T, K>(s, c, rows, tile);
-    if (is_first) {
-      store_state<T, K>(s, c, centre, tile);
-      continue;
-    }
-    Pack<double> mean = load(s.mean + c);
-    load_state<T, K>(s, c, sum);
-    merge_sums<K>(mean, sum, centre, tile);
-    store_state<T, K>(s, c, mean, sum);
+LC_INLINE void add_to_state(Scratch<T>& s, int c, int slot, int rows, bool is_first) {
+  Pack<double> tile[K + 1], sum[K + 1];
+  const Pack<double> centre = tile_sums<T, K>(s.block, c, rows, tile);
+  if (is_first) {
+    store(s.origin + slot, centre);
+    return store_sums<K>(s.state + slot, PADDED, tile);
   }
+  shift_sums<K>(tile, centre - load(s.origin + slot));
+  load_sums<K>(s.state + slot, PADDED, 0.0, sum);
+  for_each<1, K>([&](auto k) LC_INLINED { sum[k.value] += tile[k.value]; });
+  store_sums<K>(s.state + slot, PADDED, sum);
 }
 
-// Reduces rows [first, last) tile by tile, of equal heights. True where one tile was enough: the sums are then
-// those of the tile and the state was not touched.
+// Where the results of one pack of columns go: row m of a segment's output, and the residual of the mean.
+template <class T>
+struct Target {
+  T* out;
+  int64_t stride;
+  T* residual;      // or null
+  int order;
+  bool root;
+  bool streaming;   // past the caches
+  int64_t columns;  // from this one to the end; fewer than a pack where x has no more
+};
+
+template <class T>
+inline Target<T> target(const Forward& job, int64_t segment, int64_t column, int64_t columns) {
+  const LcSegments& in = *job.in;
+  T* residual = job.residual ? static_cast<T*>(job.residual) + segment * in.columns + column : nullptr;
+  T* out = static_cast<T*>(job.out) + segment * in.order * in.columns + column;
+  return {out, in.columns, residual, in.order, in.root != 0, job.streaming, columns};
+}
+
+template <class T>
+LC_INLINE void put(T* to, Pack<T> v, const Target<T>& target) {
+  if (target.columns < LANES<T>) std::memcpy(to, &v, target.columns * sizeof(T));
+  else if (target.streaming) store_streaming(to, v);
+  else store(to, v);
+}
+
+// The cumulants of one pack of columns: sums(c, sum) gives centre and sums of the double pack at c.
+template <class T, int K, class Sums>
+LC_INLINE void finish_pack(const Target<T>& to, Sums sums) {
+  constexpr int PARTS = LANES<T> / LANES<double>;
+  Pack<double> found[K + 2][PARTS];
+  for_each<0, PARTS - 1>([&](auto part) LC_INLINED {
+    Pack<double> sum[K + 1], k[K + 1];
+    const Pack<double> centre = sums(part.value * LANES<double>, sum);
+    cumulants_of_sums<K>(centre, sum, k);
+    if (to.root) signed_roots<K>(k);
+    for_each<1, K>([&](auto m) LC_INLINED { found[m.value][part.value] = k[m.value]; });
+    found[K + 1][part.value] = k[1] - rounded<T>(k[1]);
+  });
+  for_each<1, K>([&](auto m) LC_INLINED {
+    if (m.value <= to.order) put<T>(to.out + (m.value - 1) * to.stride, narrow(found[m.value]), to);
+  });
+  if (to.residual) put<T>(to.residual, narrow(found[K + 1]), to);
+}
+
+// A segment of one tile: each block of columns from rows to results while it is at hand.
 template <class X, class T, int K>
-inline bool reduce_rows(const LcSegments& in, int64_t first, int64_t last, Columns col, Scratch<T>& s) {
+inline void one_tile(const Forward& job, int64_t segment, Columns col, Scratch<T>& s) {
+  const LcSegments& in = *job.in;
+  const int rows = int(in.ptr[segment + 1] - in.ptr[segment]);
+  Tile<T> t = stage<X, T>(in, in.ptr[segment], rows, col, s);
+  for_each_block<T>(t.columns, [&](auto packs, int column, int) LC_INLINED {
+    sum_block<T, K, packs.value>(t, t.x + column, s.block);
+    for (int c = 0; c < packs.value * LANES<T>; c += LANES<T>)
+      finish_pack<T, K>(target<T>(job, segment, col.first + column + c, col.count - column - c),
+                        [&](int part, auto& sum) LC_INLINED { return tile_sums<T, K>(s.block, c + part, rows, sum); });
+  });
+}
+
+// Rows [first, last) tile by tile, of equal heights, into the state: sums about the centre of the first tile.
+template <class X, class T, int K>
+inline void reduce_rows(const LcSegments& in, int64_t first, int64_t last, Columns col, Scratch<T>& s) {
   const int64_t rows = last - first, tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
   for (int64_t i = 0; i < tiles; ++i) {
     const int64_t from = first + rows * i / tiles, to = first + rows * (i + 1) / tiles;
-    reduce_tile<T, K>(stage<X, T>(in, from, int(to - from), col, s), s);
-    if (tiles > 1) merge_tile<T, K>(s, col.width, int(to - from), i == 0);
-  }
-  return tiles == 1;
-}
-
-template <class T, int K, bool ROOT, bool ONE_TILE>
-inline void finish_columns(Scratch<T>& s, int width, int rows) {
-  for (int c = 0; c < width; c += LANES<double>) {
-    Pack<double> sum[K + 1], k[K + 1], mean;
-    if (ONE_TILE) {
-      mean = tile_sums<T, K>(s, c, rows, sum);
-    } else {
-      mean = load(s.mean + c);
-      load_state<T, K>(s, c, sum);
-    }
-    cumulants_of_sums<K>(mean, sum, k);
-    if (ROOT) signed_roots<K>(k);
-    for_each<1, K>([&](auto m) LC_INLINED { store_narrow(s.out[m.value - 1] + c, k[m.value]); });
-    store_narrow(s.out[MAX_ORDER] + c, k[1] - load_wide(s.out[0] + c));
+    Tile<T> t = stage<X, T>(in, from, int(to - from), col, s);
+    for_each_block<T>(t.columns, [&](auto packs, int column, int slot) LC_INLINED {
+      sum_block<T, K, packs.value>(t, t.x + column, s.block);
+      for (int c = 0; c < packs.value * LANES<T>; c += LANES<double>)
+        add_to_state<T, K>(s, c, slot + c, t.rows, i == 0);
+    });
   }
 }
 
-// From the sums of one tile, or from the state, to the cumulants in s.out.
+// From the state to the results.
 template <class T, int K>
-inline void finish_segment(Scratch<T>& s, int width, int rows, bool root, bool one_tile) {
-  if (root)
-    one_tile ? finish_columns<T, K, true, true>(s, width, rows) : finish_columns<T, K, true, false>(s, width, rows);
-  else
-    one_tile ? finish_columns<T, K, false, true>(s, width, rows)
-             : finish_columns<T, K, false, false>(s, width, rows);
-}
-
-// Whole packs past the caches, the ends of an unaligned range through them.
-template <class T>
-inline void put(T* to, const T* from, int64_t count, bool streaming) {
-  int64_t i = 0;
-  if (streaming && count >= 2 * LANES<T>) {
-    const int64_t off = int64_t(reinterpret_cast<uintptr_t>(to) % PACK_BYTES) / int64_t(sizeof(T));
-    const int64_t head = off ? LANES<T> - off : 0;
-    std::memcpy(to, from, head * sizeof(T));
-    for (i = head; i + LANES<T> <= count; i += LANES<T>) store_streaming(to + i, load(from + i));
-  }
-  std::memcpy(to + i, from + i, (count - i) * sizeof(T));
-}
-
-template <class T>
-inline void put_segment(const Forward& job, int64_t segment, Columns col, const Scratch<T>& s) {
+inline void finish_state(const Forward& job, int64_t segment, Columns col, Scratch<T>& s) {
   const LcSegments& in = *job.in;
-  T* out = static_cast<T*>(job.out) + segment * in.order * in.columns + col.first;
-  for (int m = 0; m < in.order; ++m) put(out + m * in.columns, s.out[m], col.count, job.streaming);
-  if (job.residual)
-    put(static_cast<T*>(job.residual) + segment * in.columns + col.first, s.out[MAX_ORDER], col.count, job.streaming);
+  const double rows = double(in.ptr[segment + 1] - in.ptr[segment]);
+  for_each_block<T>(state_columns<T>(col), [&](auto packs, int column, int slot) LC_INLINED {
+    for (int c = 0; c < packs.value * LANES<T>; c += LANES<T>)
+      finish_pack<T, K>(target<T>(job, segment, col.first + column + c, col.count - column - c),
+                        [&](int part, auto& sum) LC_INLINED {
+                          load_sums<K>(s.state + slot + c + part, PADDED, rows, sum);
+                          return load(s.origin + slot + c + part);
+                        });
+  });
+}
+
+template <class T>
+inline void put_zeros(const Forward& job, int64_t segment, Columns col) {
+  const Target<T> to = target<T>(job, segment, col.first, col.count);
+  for (int m = 0; m < to.order; ++m) std::memset(to.out + m * to.stride, 0, col.count * sizeof(T));
+  if (to.residual) std::memset(to.residual, 0, col.count * sizeof(T));
 }
 
 // Every segment of [first, last) short enough for one worker; the others are done in chunks.
@@ -158,48 +197,31 @@ void forward_segments(const Forward& job, int64_t first, int64_t last) {
       const int64_t rows = in.ptr[i + 1] - in.ptr[i];
       if (rows > CHUNK_ROWS) continue;
       if (rows == 0) {
-        for (int m = 0; m <= MAX_ORDER; ++m) std::memset(s.out[m], 0, col.width * sizeof(T));
+        put_zeros<T>(job, i, col);
+      } else if (rows <= TILE_ROWS) {
+        one_tile<X, T, K>(job, i, col, s);
       } else {
-        const bool one_tile = reduce_rows<X, T, K>(in, in.ptr[i], in.ptr[i + 1], col, s);
-        finish_segment<T, K>(s, col.width, int(rows), in.root, one_tile);
+        reduce_rows<X, T, K>(in, in.ptr[i], in.ptr[i + 1], col, s);
+        finish_state<T, K>(job, i, col, s);
       }
-      put_segment<T>(job, i, col, s);
     }
   }
   finish_streaming();
 }
 
-// Rows [first, last) of a long segment into a partial state: means, then sums 1 .. K, [K + 1, columns].
+// Rows [first, last) of a long segment into a partial state: origins, then sums 1 .. K, [K + 1, stride].
 template <class X, class T, int K>
 void forward_chunk(const Forward& job, int64_t first, int64_t last, double* partial) {
   const LcSegments& in = *job.in;
   Scratch<T>& s = *static_cast<Scratch<T>*>(job.scratch());
+  const int64_t stride = partial_stride(in.columns);
   const int panels = panel_count<T>(in.columns);
   for (int panel = 0; panel < panels; ++panel) {
     const Columns col = panel_columns<T>(in.columns, panel, panels);
-    if (reduce_rows<X, T, K>(in, first, last, col, s)) merge_tile<T, K>(s, col.width, int(last - first), true);
-    std::memcpy(partial + col.first, s.mean, col.count * sizeof(double));
+    reduce_rows<X, T, K>(in, first, last, col, s);
+    std::memcpy(partial + col.first, s.origin, col.width * sizeof(double));
     for (int k = 1; k <= K; ++k)
-      std::memcpy(partial + k * in.columns + col.first, s.state[k], col.count * sizeof(double));
-  }
-}
-
-// Takes rows of `size` atoms from a partial state into the state.
-template <class T, int K>
-inline void merge_partial(const double* partial, int64_t stride, int64_t size, Columns col, bool is_first, Scratch<T>& s) {
-  for (int c = 0; c < col.width; c += LANES<double>) {
-    Pack<double> part[K + 1], sum[K + 1];
-    Pack<double> part_mean = load(partial + c), mean = part_mean;
-    part[0] = Pack<double>{} + double(size);
-    for (int k = 1; k <= K; ++k) part[k] = load(partial + k * stride + c);
-    if (is_first) {
-      store_state<T, K>(s, c, mean, part);
-      continue;
-    }
-    mean = load(s.mean + c);
-    load_state<T, K>(s, c, sum);
-    merge_sums<K>(mean, sum, part_mean, part);
-    store_state<T, K>(s, c, mean, sum);
+      std::memcpy(partial + k * stride + col.first, s.state + (k - 1) * PADDED, col.width * sizeof(double));
   }
 }
 
@@ -208,17 +230,24 @@ template <class T, int K>
 void forward_merge(const Forward& job, int64_t segment, const double* partials) {
   const LcSegments& in = *job.in;
   Scratch<T>& s = *static_cast<Scratch<T>*>(job.scratch());
-  const int64_t rows = in.ptr[segment + 1] - in.ptr[segment];
+  const int64_t rows = in.ptr[segment + 1] - in.ptr[segment], stride = partial_stride(in.columns);
   const int panels = panel_count<T>(in.columns);
   for (int panel = 0; panel < panels; ++panel) {
     const Columns col = panel_columns<T>(in.columns, panel, panels);
-    for (int64_t done = 0; done < rows; done += CHUNK_ROWS, partials += (K + 1) * in.columns) {
-      const int64_t size = rows - done < CHUNK_ROWS ? rows - done : CHUNK_ROWS;
-      merge_partial<T, K>(partials + col.first, in.columns, size, col, done == 0, s);
+    for (int c = 0; c < col.width; c += LANES<double>) {
+      const double* partial = partials + col.first + c;
+      Pack<double> sum[K + 1], origin = load(partial);
+      load_sums<K>(partial + stride, stride, CHUNK_ROWS, sum);
+      for (int64_t done = CHUNK_ROWS; done < rows; done += CHUNK_ROWS) {
+        Pack<double> more[K + 1];
+        partial += (K + 1) * stride;
+        load_sums<K>(partial + stride, stride, rows - done < CHUNK_ROWS ? rows - done : CHUNK_ROWS, more);
+        merge_sums<K>(origin, sum, load(partial), more);
+      }
+      store(s.origin + c, origin);
+      store_sums<K>(s.state + c, PADDED, sum);
     }
-    partials -= (rows + CHUNK_ROWS - 1) / CHUNK_ROWS * (K + 1) * in.columns;
-    finish_segment<T, K>(s, col.width, 0, in.root, false);
-    put_segment<T>(job, segment, col, s);
+    finish_state<T, K>(job, segment, col, s);
   }
   finish_streaming();
 }

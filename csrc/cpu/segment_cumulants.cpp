@@ -1,4 +1,5 @@
 // Entry points: check, choose the instruction set, cut the work, share it among threads.
+#include <algorithm>
 #include <cstdlib>
 #include <memory>
 #include <new>
@@ -13,9 +14,9 @@ namespace latentcmp {
 namespace {
 
 constexpr int64_t STREAM_BYTES = int64_t(4) << 20;  // outputs beyond this leave the caches anyway
-constexpr int64_t TASK_BYTES = int64_t(256) << 10;
+constexpr int64_t LARGEST_TASK = int64_t(1) << 20;  // each task starts with a fetch from cold memory
+constexpr int64_t TASKS_PER_THREAD = 16;
 constexpr int64_t PARALLEL_BYTES = int64_t(1) << 18;  // below it waking threads costs more than it saves
-constexpr int64_t PAD = 64;
 
 struct Chunk {
   int64_t segment, first, last;
@@ -64,9 +65,10 @@ int32_t check(const LcSegments& in) {
 Plan make_plan(const LcSegments& in) {
   Plan plan;
   const int64_t bytes = in.rows * in.columns * element_bytes(in.type);
-  plan.segments_per_task = 1 + in.segments * TASK_BYTES / (bytes + in.segments * 64 + 1);
-  plan.tasks = (in.segments + plan.segments_per_task - 1) / plan.segments_per_task;
   plan.threads = bytes < PARALLEL_BYTES || in.threads < 1 ? 1 : in.threads;
+  const int64_t tasks = std::max(bytes / LARGEST_TASK, plan.threads * TASKS_PER_THREAD);
+  plan.segments_per_task = 1 + in.segments / tasks;
+  plan.tasks = (in.segments + plan.segments_per_task - 1) / plan.segments_per_task;
   for (int64_t s = 0; s < in.segments; ++s) {
     if (in.ptr[s + 1] - in.ptr[s] <= CHUNK_ROWS) continue;
     plan.long_first.push_back(int64_t(plan.chunks.size()));
@@ -86,7 +88,7 @@ bool scratch_for_all(int threads) {
 void run_forward(const Forward& job, const SegmentKernels& kernels, const Plan& plan, double* partials) {
   const LcSegments& in = *job.in;
   const int64_t chunks = int64_t(plan.chunks.size()), longs = int64_t(plan.long_first.size());
-  const int64_t partial = (kernels.order + 1) * in.columns;
+  const int64_t partial = (kernels.order + 1) * partial_stride(in.columns);
 #pragma omp parallel num_threads(plan.threads) if (plan.threads > 1)
   {
 #pragma omp for schedule(dynamic) nowait
@@ -133,10 +135,12 @@ LC_API int32_t lc_cpu_segment_cumulants(const LcSegments* in, void* out, void* r
   if (in->segments == 0 || in->columns == 0) return LC_OK;
   const Plan plan = make_plan(*in);
   const SegmentKernels kernels = kernel_table()(in->type, in->order);
-  std::vector<double> partials(plan.chunks.size() * (kernels.order + 1) * in->columns + PAD);
+  std::vector<double> partials(plan.chunks.size() * (kernels.order + 1) * partial_stride(in->columns));
   if (!scratch_for_all(plan.threads)) return LC_NO_MEMORY;
-  const int64_t bytes = in->segments * in->order * in->columns * 4;
-  run_forward({in, out, residual, bytes > STREAM_BYTES, thread_scratch}, kernels, plan, partials.data());
+  const int64_t row_bytes = in->columns * (in->type == LC_FLOAT64 ? 8 : 4);
+  const bool large = in->segments * in->order * row_bytes > STREAM_BYTES;
+  const bool streaming = large && aligned(out, row_bytes) && aligned(residual, row_bytes);
+  run_forward({in, out, residual, streaming, thread_scratch}, kernels, plan, partials.data());
   return LC_OK;
 } catch (const std::bad_alloc&) {
   return LC_NO_MEMORY;

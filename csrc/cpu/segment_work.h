@@ -9,6 +9,9 @@ namespace latentcmp {
 // the result, depend neither on the threads nor on what else is in the batch.
 constexpr int64_t CHUNK_ROWS = 2048;
 
+// From one row of a partial state to the next: the last pack of columns may reach beyond them.
+inline int64_t partial_stride(int64_t columns) { return columns + 64; }
+
 struct Forward {
   const LcSegments* in;
   void* out;

@@ -77,14 +77,42 @@ inline void store_narrow(float* p, Pack<double> v) {
   std::memcpy(p, &half, sizeof half);
 }
 
+// v rounded to T, as double.
 template <class T>
-inline Pack<T> larger(Pack<T> a, Pack<T> b) {
-  return a > b ? a : b;
+inline Pack<double> rounded(Pack<double> v) {
+  typedef typename PackOf<T, LANES<double> * int(sizeof(T))>::type Some;
+  return __builtin_convertvector(__builtin_convertvector(v, Some), Pack<double>);
 }
+// One pack from as many double packs as its columns fill.
+inline Pack<double> narrow(const Pack<double> (&v)[1]) { return v[0]; }
+inline Pack<float> narrow(const Pack<double> (&v)[2]) {
+  typedef typename PackOf<float, PACK_BYTES / 2>::type Half;
+  const Half low = __builtin_convertvector(v[0], Half), high = __builtin_convertvector(v[1], Half);
+#if defined(__AVX512F__)
+  return (Pack<float>)_mm512_insertf32x8(_mm512_castps256_ps512((__m256)low), (__m256)high, 1);
+#elif defined(__AVX2__)
+  return (Pack<float>)_mm256_set_m128((__m128)high, (__m128)low);
+#else
+  Pack<float> both;
+  std::memcpy(&both, &low, sizeof low);
+  std::memcpy(reinterpret_cast<char*>(&both) + sizeof low, &high, sizeof high);
+  return both;
+#endif
+}
+
 inline Pack<float> magnitude(Pack<float> v) { return (Pack<float>)((Pack<int32_t>)v & 0x7fffffff); }
 inline Pack<double> magnitude(Pack<double> v) {
   return (Pack<double>)((PackBits)v & int64_t(0x7fffffffffffffff));
 }
+// The larger of |a| and |b|, a >= 0.
+inline Pack<float> larger_magnitude(Pack<float> a, Pack<float> b) {
+#if defined(__AVX512DQ__)
+  return (Pack<float>)_mm512_range_ps((__m512)a, (__m512)b, 11);
+#else
+  return a > magnitude(b) ? a : magnitude(b);
+#endif
+}
+inline Pack<double> larger_magnitude(Pack<double> a, Pack<double>) { return a; }
 inline Pack<double> with_sign_of(Pack<double> size, Pack<double> sign) {
   return (Pack<double>)((PackBits)size | ((PackBits)sign & INT64_MIN));
 }

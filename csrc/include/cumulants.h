@@ -48,7 +48,7 @@ LC_INLINE void shift_sums(V (&s)[K + 1], V h) {
 template <int K, class V>
 LC_INLINE void merge_sums(V& mean_a, V (&a)[K + 1], V mean_b, V (&b)[K + 1]) {
   const V gap = mean_b - mean_a;
-  const V step = (gap * b[0] + a[1] + b[1]) / (a[0] + b[0]);
+  const V step = (gap * b[0] + a[1] + b[1]) * (1.0 / (a[0] + b[0]));
   shift_sums<K>(a, -step);
   shift_sums<K>(b, gap - step);
   mean_a += step;
