@@ -6,12 +6,11 @@ training rows, which ours does once for a matrix and scikit-matter once for a ca
 
 from __future__ import annotations
 
-import time
+import argparse
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +18,11 @@ from torch import Tensor
 
 from latentcmp.reconstruction.pairs import Rows, pointwise_errors
 
+from .run import seconds
+
 N_TRAIN = 5000
-SHAPES = ((256, 10), (256, 20), (256, 50), (256, 100), (128, 128), (256, 256))
-"""(D, k)."""
-TARGETS = (1, 6)
+NEIGHBOURS = {"256-10": 10, "256-20": 20, "256-50": 50, "256-100": 100, "128-128": 128, "256-256": 256}
+"""k of each shape, which is named D-k."""
 FEW, PEER_POINTS = 1, 9
 
 
@@ -37,7 +37,7 @@ class LocalProblem:
 
     @property
     def name(self) -> str:
-        return f"local k={self.k} D={self.source.shape[1]} {len(self.targets)} targets"
+        return f"LFRE, k = {self.k}, {len(self.targets)} targets, {N_TRAIN} training rows x {self.source.shape[1]}"
 
 
 def make_problem(width: int, k: int, n_targets: int, n_test: int) -> LocalProblem:
@@ -53,7 +53,7 @@ def ours(problem: LocalProblem, n_test: int, device: str = "cpu") -> list[Tensor
     """Row errors of the first test rows for every target."""
     train, test = torch.arange(N_TRAIN), torch.arange(N_TRAIN, N_TRAIN + n_test)
     matrices = (problem.source, *problem.targets)
-    source, *targets = (Rows(values.to(device), train.to(device), test.to(device)) for values in matrices)
+    source, *targets = (Rows.split(values.to(device), train.to(device), test.to(device)) for values in matrices)
     return pointwise_errors(source, targets, "lfre", n_local_points=problem.k)
 
 
@@ -68,34 +68,47 @@ def scikit_matter(problem: LocalProblem, target: int, n_test: int) -> np.ndarray
         return pointwise_local_reconstruction_error(X, Y, problem.k, train_idx=rows[:N_TRAIN], test_idx=rows[N_TRAIN:])
 
 
-def rows(options: Any) -> list[dict]:
-    """One row for ours and one for scikit-matter of every problem.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    choices = list(NEIGHBOURS)
+    parser.add_argument("--local-shapes", nargs="*", choices=choices, default=choices, help="D-k of local errors")
 
-    Read from options, where they are there: device, repeat, points (test rows of ours), shapes ((D, k) pairs) and
-    targets (numbers of them). ms is for a further test row and all targets; scikit-matter's is that of one call
-    times the number of targets. error is the largest relative one of a row error, checked on every target before
-    anything is timed.
+
+def run(options: argparse.Namespace) -> list[dict]:
+    """Rows of the table: milliseconds for one further test row and every target but the source itself.
+
+    scikit-matter's are those of one call times the number of targets. The error is the largest relative one of a row
+    error, checked on every target before anything is timed.
     """
-    device, repeat = getattr(options, "device", "cpu"), getattr(options, "repeat", 3)
     found = []
-    for width, k in getattr(options, "shapes", SHAPES):
-        points = getattr(options, "points", None) or max(32, min(512, 16384 // k))
-        for n_targets in getattr(options, "targets", TARGETS):
-            found += _rows_of(make_problem(width, k, n_targets, points + FEW), device, repeat)
+    for shape in options.local_shapes:
+        k = NEIGHBOURS[shape]
+        n_test = FEW + int(max(32, min(512, 16384 // k)) * options.scale)
+        problem = make_problem(int(shape.split("-")[0]), k, max(options.models, 1), max(n_test, PEER_POINTS))
+        found += _rows_of(problem, options)
     return found
 
 
-def _rows_of(problem: LocalProblem, device: str, repeat: int) -> list[dict]:
-    n_targets, error = len(problem.targets), _error(problem, device)
-    seconds: dict[str, list[float]] = {"latentcmp": [], "scikit-matter": []}
-    for round_ in range(repeat):
+def _rows_of(problem: LocalProblem, options: argparse.Namespace) -> list[dict]:
+    n_targets, error = len(problem.targets), _error(problem, options.device)
+    times: dict[str, list[float]] = {"latentcmp": [], "scikit-matter": []}
+    for round_ in range(options.repeat):
         peer = partial(scikit_matter, problem, round_ % n_targets)
-        seconds["latentcmp"].append(_marginal(partial(ours, problem, device=device), problem.n_test, device))
-        seconds["scikit-matter"].append(_marginal(peer, PEER_POINTS, "cpu") * n_targets)
-    ms = {name: 1e3 * sorted(times)[repeat // 2] for name, times in seconds.items()}
+        own = partial(ours, problem, device=options.device)
+        times["latentcmp"].append(_marginal(own, problem.n_test, options.device))
+        if not options.ours:
+            times["scikit-matter"].append(_marginal(peer, PEER_POINTS, "cpu") * n_targets)
+    ms = {name: 1e3 * sorted(found)[len(found) // 2] for name, found in times.items() if found}
+    errors = {"latentcmp": error}
     return [
-        {"problem": problem.name, "name": name, "ms": ms[name], "ratio": ms["scikit-matter"] / ms[name], "error": wrong}
-        for name, wrong in (("latentcmp", error), ("scikit-matter", None))
+        {
+            "problem": problem.name,
+            "what": "a test row" if name == "latentcmp" else "a test row, one pair measured",
+            "name": name,
+            "ms": ms[name],
+            "over_ours": ms[name] / ms["latentcmp"],
+            "error": errors.get(name),
+        }
+        for name in ms
     ]
 
 
@@ -107,17 +120,5 @@ def _error(problem: LocalProblem, device: str) -> float:
 
 def _marginal(call: Callable[[int], object], many: int, device: str) -> float:
     """Seconds for a further test row of call(n_test)."""
-    few = min(_seconds(partial(call, FEW), device) for _ in range(2))
-    return (_seconds(partial(call, many), device) - few) / (many - FEW)
-
-
-def _seconds(call: Callable[[], object], device: str) -> float:
-    """CPU time of the process where it runs on one thread of the CPU, else wall time."""
-    clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
-    if device != "cpu":
-        torch.cuda.synchronize()
-    start = clock()
-    call()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return clock() - start
+    few = min(seconds(partial(call, FEW), device) for _ in range(2))
+    return (seconds(partial(call, many), device) - few) / (many - FEW)

@@ -11,7 +11,6 @@ import argparse
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch import Tensor
 from latentcmp import JointStatistics
 from latentcmp.reconstruction.folds import halves, two_folds
 
+from . import local
 from .run import measure, print_table
 
 SHAPES = {"10k-128": (10_000, 128), "10k-256": (10_000, 256), "10k-512": (10_000, 512), "50k-256": (50_000, 256)}
@@ -56,7 +56,8 @@ class Peer:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
+    parser.add_argument("--shapes", nargs="*", choices=list(SHAPES), default=list(SHAPES))
+    local.add_arguments(parser)
     parser.add_argument("--models", type=int, default=6)
     parser.set_defaults(repeat=3)
 
@@ -68,9 +69,7 @@ def run(options: argparse.Namespace) -> list[dict]:
         for shape in options.shapes:
             n, width = SHAPES[shape]
             rows += _printed(run_problem(make_problem(int(n * options.scale), width, options.models), options))
-        if find_spec(".local", __package__):
-            rows += _printed(import_module(".local", __package__).rows(options))
-    return rows
+        return rows + _printed(local.run(options))
 
 
 def make_problem(n: int, width: int, models: int) -> Problem:

@@ -38,18 +38,24 @@ def clock(device: str) -> Callable[[], float]:
     return time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
 
 
+def seconds(call: Callable[[], object], device: str) -> float:
+    """Of one call, with all that it left to do on the device."""
+    now = clock(device)
+    _synchronize(device)
+    start = now()
+    call()
+    _synchronize(device)
+    return now() - start
+
+
 def measure(candidates: dict[str, Callable[[], object]], repeat: int, device: str) -> dict[str, float]:
     """Median seconds of each candidate, one after another in every round, after one warm call of each."""
-    now = clock(device)
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for round_ in range(repeat + 1):
         for name, call in candidates.items():
-            _synchronize(device)
-            start = now()
-            call()
-            _synchronize(device)
+            found = seconds(call, device)
             if round_:
-                times[name].append(now() - start)
+                times[name].append(found)
     return {name: sorted(found)[len(found) // 2] for name, found in times.items()}
 
 
