@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from latentcmp.ops.segment_cumulants.moments import Moments
     from latentcmp.segments import Segments
     from latentcmp.statistics.joint import JointStatistics
+    from latentcmp.statistics.local import RunningLocalErrors
+    from latentcmp.statistics.neighbours import RunningNeighbours
     from latentcmp.statistics.sample import AtomSample
     from latentcmp.store import open_features
     from latentcmp.store.extraction import extract_to
@@ -38,6 +40,8 @@ _HOMES = {
     "HookPoint": "hooks.points",
     "JointStatistics": "statistics.joint",
     "Moments": "ops.segment_cumulants.moments",
+    "RunningLocalErrors": "statistics.local",
+    "RunningNeighbours": "statistics.neighbours",
     "Segments": "segments",
     "Tap": "hooks.tap",
     "compare": "conductor",
@@ -60,6 +64,8 @@ __all__ = [
     "HookPoint",
     "JointStatistics",
     "Moments",
+    "RunningLocalErrors",
+    "RunningNeighbours",
     "Segments",
     "Tap",
     "compare",

@@ -33,9 +33,25 @@ def local_errors(
     fit in about 64 MiB); the memory grows with it, and beyond it only with n_test * k.
     """
     check_local_points(n_local_points, len(x_train))
-    grid = checked_alphas(alphas)
     neighbours = nearest(x_train, x_test, n_local_points, batch_size)
-    step = batch_size or rows_at_once(_neighbourhood(n_local_points, x_train.shape[1], targets, solver))
+    return errors_of_neighbours(
+        x_train, x_test, targets, neighbours, solver=solver, alphas=alphas, batch_size=batch_size
+    )
+
+
+def errors_of_neighbours(
+    x_train: Tensor,
+    x_test: Tensor,
+    targets: Sequence[tuple[Tensor, Tensor]],
+    neighbours: Tensor,
+    *,
+    solver: Solver = "cutoff",
+    alphas: np.ndarray | None = None,
+    batch_size: int | None = None,
+) -> list[Tensor]:
+    """`local_errors` where the training rows near each test row are known: their positions [n_test, k]."""
+    grid = checked_alphas(alphas)
+    step = batch_size or rows_at_once(_neighbourhood(neighbours.shape[1], x_train.shape[1], targets, solver))
 
     def solve(start: int) -> list[Tensor]:
         rows = slice(start, start + step)

@@ -82,7 +82,12 @@ def local_points(source: Rows, target: Rows, n_local_points: int | None = None) 
     """The k of a pair: as given, else min(D_X, D_Y) as in the paper, at least 2 and at most all training rows."""
     if n_local_points is not None:
         return n_local_points
-    return min(max(2, min(source.width, target.width)), len(source.train))
+    return min(points_of_widths(source.width, target.width), len(source.train))
+
+
+def points_of_widths(source: int, target: int) -> int:
+    """The k of a pair of widths by the paper's rule."""
+    return max(2, min(source, target))
 
 
 def _local(
