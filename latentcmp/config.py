@@ -9,7 +9,7 @@ from latentcmp.hooks.layout import Reduce
 from latentcmp.models.registry import DEFAULT_MODELS
 from latentcmp.reconstruction.solvers import Solver
 from latentcmp.statistics.gathered import Limits
-from latentcmp.statistics.joint import Method
+from latentcmp.statistics.readout import Method
 from latentcmp.systems.screen import OnUnsupported
 
 Preset = Literal["chorna2025"]

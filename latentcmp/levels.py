@@ -12,7 +12,8 @@ from latentcmp.reconstruction.pairs import Measure, Rows, local_points, pointwis
 from latentcmp.reconstruction.solvers import Solver
 from latentcmp.reconstruction.summary import Owners, Summary
 from latentcmp.statistics.gathered import Gathered
-from latentcmp.statistics.joint import Columns, JointStatistics
+from latentcmp.statistics.joint import JointStatistics
+from latentcmp.statistics.readout import Columns
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from latentcmp.errors import InputError
 from latentcmp.reconstruction.distortion import orthogonal_map, padded
-from latentcmp.statistics.joint import JointStatistics, Part
+from latentcmp.statistics.joint import JointStatistics
+from latentcmp.statistics.readout import Part
 from latentcmp.statistics.rows import Centred
 
 Kind = Literal["entropy", "participation"]

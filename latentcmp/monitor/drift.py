@@ -28,7 +28,7 @@ from latentcmp.monitor.probe import (
 )
 from latentcmp.monitor.ranks import Ranks
 from latentcmp.segments import Segments
-from latentcmp.statistics.joint import UNSEEN, Method
+from latentcmp.statistics.readout import UNSEEN, Method
 
 Reference = Model | Mapping[str, Tensor | Features] | Features
 FORMAT = 1

@@ -13,7 +13,8 @@ from latentcmp.monitor.layer import Layer, as_rows
 from latentcmp.monitor.ranks import Ranks
 from latentcmp.reconstruction.pairs import Rows, pointwise_errors, resolved_errors, root_mean_square
 from latentcmp.similarity import effective_rank, linear_cka
-from latentcmp.statistics.joint import UNSEEN, JointStatistics, Method
+from latentcmp.statistics.joint import JointStatistics
+from latentcmp.statistics.readout import UNSEEN, Method
 
 REFERENCE, NOW = "reference", "now"
 DIRECTIONS = {"to_reference": (NOW, REFERENCE), "from_reference": (REFERENCE, NOW)}

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from latentcmp.reconstruction.folds import two_folds
 from latentcmp.statistics.blocks import BlockTree
-from latentcmp.statistics.joint import Method
 from latentcmp.statistics.pile import Pile
+from latentcmp.statistics.readout import Method
 from latentcmp.statistics.sample import AtomSample
 from latentcmp.statistics.storage import prefixed, under
 

@@ -7,39 +7,23 @@ Gram matrices (by sums) merge. The column s, which debiased similarities need, c
 """
 
 from collections.abc import Mapping
-from itertools import accumulate
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from latentcmp.errors import InputError
-from latentcmp.reconstruction.gram_path import FactorSource, GramSource, all_global_errors
-from latentcmp.reconstruction.pairs import Compressed, Measure, global_errors
-from latentcmp.reconstruction.scaling import Scaling
-from latentcmp.reconstruction.solvers import Folds, Solver, checked_alphas
+from latentcmp.reconstruction.pairs import Compressed, Measure
+from latentcmp.reconstruction.solvers import Solver
+from latentcmp.statistics.readout import UNSEEN, Columns, Method, Part, Readout, about
 from latentcmp.statistics.reduce import Group, State, check_same, merged_by_tree
-from latentcmp.statistics.rows import (
-    Centred,
-    augmented,
-    centred_factors,
-    centred_grams,
-    check_spread,
-    shifted,
-    write_augmented,
-)
+from latentcmp.statistics.rows import Centred, augmented, write_augmented
 from latentcmp.statistics.storage import check_tensors, read_statistics, write_statistics
 from latentcmp.statistics.streams import BLOCK, FactorStream, GramStream
 
-Method = Literal["qr", "gram"]
-Part = Literal["train", "test"]
-Columns = Mapping[str, tuple[str, int]]
-PARTS = ("fold 1", "fold 2", "test")
 KIND = "joint statistics"
 STATE = ("parts", "counts", "pivot")
-UNSEEN: dict[str, float] = {"qr": 0.0, "gram": 1e-7}  # of the largest singular value: the rounding of each method
 
 
 class JointStatistics:
@@ -115,7 +99,7 @@ class JointStatistics:
             return
         if self.pivot is None:
             self.pivot = other.pivot.to(self.device)
-        moved = other._about(self.pivot.to(other.device)).to(self.device)
+        moved = about(other.parts, other.pivot - self.pivot.to(other.device), self.widths, self.method).to(self.device)
         for index in range(3):
             if self.method == "gram":
                 self.parts[index] += moved[index]
@@ -151,33 +135,14 @@ class JointStatistics:
         With `columns`, {name: (matrix, n)}, the pairs are of the first n columns of matrices, in their order. Raises
         InputError where a part has too few rows, a matrix is constant over training, or a value was not finite.
         """
-        if measure == "gfre" and columns is None:
-            return self._global_errors(solver, alphas)
-        matrices = list(self.compressed(columns).values())
-        rows = [global_errors(source, matrices, measure, solver, alphas, UNSEEN[self.method]) for source in matrices]
-        return torch.stack([torch.stack(row) for row in rows]).cpu()
+        return self._readout().errors(measure, solver, alphas, columns)
 
     def compressed(self, columns: Columns | None = None) -> dict[str, Compressed]:
         """For each matrix, rows that stand for its own: centred and scaled on all training rows, folds and test.
 
         With `columns`, as in `errors`, for the first columns of matrices.
         """
-        n_first, n_second, n_test = self._checked_counts()
-        assert self.pivot is not None
-        self._check_finite()
-        mean = self._mean(self.parts[:2])
-        about = self._about(self.pivot + mean)[:, : len(mean) + 1, : len(mean) + 1]
-        first, second, test = (factor[:, 1:] for factor in self._factors(about))
-        full = torch.linalg.qr(torch.cat([first, second]), mode="r").R
-        found = {}
-        for name, chosen in self._slices(columns).items():
-            scale = (full[:, chosen].square().sum() / (n_first + n_second)).sqrt()
-            scaling = Scaling((self.pivot + mean)[chosen], scale)
-            check_spread(name, scale, scaling.mean, f"{n_first + n_second} training rows")
-            of_folds = [part[:, chosen] / scale for part in (first, second, full)]
-            folds = Folds(of_folds[0], of_folds[1], of_folds[2], n_first, n_second)
-            found[name] = Compressed(folds, test[:, chosen] / scale, n_test, scaling)
-        return found
+        return self._readout().compressed(columns)
 
     def centred(self, part: Part = "train") -> Centred:
         """The training rows (both folds) or the test rows about their own mean, for similarities.
@@ -185,24 +150,7 @@ class JointStatistics:
         Raises InputError for another part, for fewer than 2 rows, for a matrix that is constant over them, and where
         a value was not finite.
         """
-        if part not in ("train", "test"):
-            raise InputError(f"part must be train (both folds) or test, got {part!r}")
-        chosen = slice(0, 2) if part == "train" else slice(2, 3)
-        n_rows = int(self.counts[chosen].sum())
-        if n_rows < 2:
-            raise InputError(f"similarities need at least 2 {part} rows, got {n_rows}")
-        assert self.pivot is not None
-        self._check_finite()
-        centre = self.pivot + self._mean(self.parts[chosen])
-        widths = list(self.widths.values())
-        stacked = self._factors(self._about(centre)[chosen]).flatten(0, 1)
-        _, *blocks, squares = stacked.split([1, *widths, len(widths)], dim=1)
-        norms = torch.stack([block.norm() for block in blocks])
-        for name, norm, mean in zip(self.widths, norms, centre.split(widths), strict=True):
-            check_spread(name, norm / n_rows**0.5, mean, f"{n_rows} {part} rows")
-        factors = {name: (block / norm).cpu() for name, block, norm in zip(self.widths, blocks, norms, strict=True)}
-        squares = squares / norms.square()
-        return Centred(factors, (squares.T @ squares).cpu(), n_rows, UNSEEN[self.method])
+        return self._readout().centred(part)
 
     def save(self, path: str | Path) -> None:
         """Write the statistics to a safetensors file, whole or not at all."""
@@ -252,35 +200,6 @@ class JointStatistics:
             self.counts[index] += len(positions)
             stream.add(positions, lambda out, chosen: write_augmented(out, values, chosen, pivot))
 
-    def _checked_counts(self) -> tuple[int, int, int]:
-        n_first, n_second, n_test = self.counts.tolist()
-        if n_first < 1 or n_second < 1 or n_test < 1:
-            seen = ", ".join(f"{n} in {name}" for n, name in zip((n_first, n_second, n_test), PARTS, strict=True))
-            raise InputError(f"errors need rows in both folds and in the test part, got {seen}")
-        return n_first, n_second, n_test
-
-    def _global_errors(self, solver: Solver, alphas: np.ndarray | None) -> Tensor:
-        """GFRE of all ordered pairs, every source with all targets at once."""
-        counts = self._checked_counts()
-        widths, n_training, gram = list(self.widths.values()), counts[0] + counts[1], self.method == "gram"
-        assert self.pivot is not None
-        self._check_finite()
-        parts, mean, squares = (centred_grams if gram else centred_factors)(self.parts, sum(widths))
-        scales = (torch.stack([block.sum() for block in squares.split(widths)]) / n_training).sqrt()
-        for name, scale, centre in zip(self.widths, scales, (self.pivot + mean).split(widths), strict=True):
-            check_spread(name, scale, centre, f"{n_training} training rows")
-        inverse = (1 / scales).repeat_interleave(torch.tensor(widths, device=self.device))
-        parts *= inverse[:, None] * inverse if gram else inverse
-        sources = [(GramSource if gram else FactorSource)(parts, chosen) for chosen in self._slices(None).values()]
-        grid = torch.from_numpy(checked_alphas(alphas)).to(self.device)
-        return all_global_errors(sources, widths, counts, grid, solver, UNSEEN[self.method]).cpu()
-
-    def _slices(self, columns: Columns | None) -> dict[str, slice]:
-        """Where the columns of each matrix stand among those of all."""
-        starts = dict(zip(self.widths, accumulate(self.widths.values(), initial=0), strict=False))
-        columns = columns or {name: (name, width) for name, width in self.widths.items()}
-        return {name: slice(starts[matrix], starts[matrix] + n) for name, (matrix, n) in columns.items()}
-
     def _add(self, index: int, rows: Tensor) -> None:
         if self.method == "gram":
             self.parts[index].addmm_(rows.T, rows)
@@ -288,30 +207,5 @@ class JointStatistics:
         r = torch.linalg.qr(torch.cat([self.parts[index], rows]), mode="r").R
         self.parts[index].copy_(r)
 
-    def _about(self, pivot: Tensor) -> Tensor:
-        """The parts as they would be with another pivot."""
-        assert self.pivot is not None
-        widths, moved = list(self.widths.values()), self.pivot - pivot
-        parts = shifted(self.parts, moved, widths)
-        return shifted(parts.mT, moved, widths).mT if self.method == "gram" else parts
-
-    def _check_finite(self) -> None:
-        """Raise InputError with the name of the first matrix that held a NaN or an infinity: its diagonal tells."""
-        finite = self.parts.diagonal(dim1=1, dim2=2).isfinite().all(0)[1 : -len(self.widths)]
-        for name, block in zip(self.widths, finite.split(list(self.widths.values())), strict=True):
-            if not bool(block.all()):
-                raise InputError(f"{name} held a NaN or an infinity in some row; leave that structure out")
-
-    def _mean(self, parts: Tensor) -> Tensor:
-        """The mean of the rows of some parts about the pivot."""
-        first = parts[:, 0].sum(0) if self.method == "gram" else torch.linalg.qr(parts.flatten(0, 1), mode="r").R[0]
-        return first[1 : -len(self.widths)] / first[0]
-
-    def _factors(self, parts: Tensor) -> Tensor:
-        """Matrices with the inner products of the rows: R factors as they are, square roots of Gram matrices."""
-        if self.method == "qr":
-            return parts
-        size = parts.diagonal(dim1=-2, dim2=-1).sqrt()  # columns made alike, or a large matrix would drown a small one
-        size = torch.where(size > 0, size, 1.0)
-        values, vectors = torch.linalg.eigh(parts / (size[..., None] * size[..., None, :]))
-        return values.clamp(min=0).sqrt()[..., None] * vectors.mT * size[..., None, :]
+    def _readout(self) -> Readout:
+        return Readout(self.widths, self.method, *self.state())

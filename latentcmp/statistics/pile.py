@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from latentcmp._settings import one_torch_thread
-from latentcmp.statistics.joint import STATE, JointStatistics, Method
+from latentcmp.statistics.joint import STATE, JointStatistics
+from latentcmp.statistics.readout import Method
 from latentcmp.statistics.storage import prefixed, under
 
 

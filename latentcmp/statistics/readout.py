@@ -1,0 +1,144 @@
+"""What joint statistics say, once all rows are in: global errors, and rows that stand for those seen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentcmp.errors import InputError
+from latentcmp.reconstruction.gram_path import FactorSource, GramSource, all_global_errors
+from latentcmp.reconstruction.pairs import Compressed, Measure, global_errors
+from latentcmp.reconstruction.scaling import Scaling
+from latentcmp.reconstruction.solvers import Folds, Solver, checked_alphas
+from latentcmp.statistics.rows import Centred, centred_factors, centred_grams, check_spread, shifted
+
+Method = Literal["qr", "gram"]
+Part = Literal["train", "test"]
+Columns = Mapping[str, tuple[str, int]]
+PARTS = ("fold 1", "fold 2", "test")
+UNSEEN: dict[str, float] = {"qr": 0.0, "gram": 1e-7}  # of the largest singular value: the rounding of each method
+
+
+def about(parts: Tensor, moved: Tensor, widths: Mapping[str, int], method: Method) -> Tensor:
+    """The parts of rows about a pivot, as they would be about that pivot less `moved` [D]."""
+    columns = list(widths.values())
+    parts = shifted(parts, moved, columns)
+    return shifted(parts.mT, moved, columns).mT if method == "gram" else parts
+
+
+@dataclass(frozen=True)
+class Readout:
+    """What `JointStatistics` asks of its state; its methods say what is raised where there are too few rows."""
+
+    widths: dict[str, int]
+    method: Method
+    parts: Tensor
+    counts: Tensor
+    pivot: Tensor
+
+    def errors(
+        self,
+        measure: Measure = "gfre",
+        solver: Solver = "cutoff",
+        alphas: np.ndarray | None = None,
+        columns: Columns | None = None,
+    ) -> Tensor:
+        """GFRE or GFRD of all ordered pairs: [n_names, n_names] on the CPU, sources in rows."""
+        if measure == "gfre" and columns is None:
+            return self._global_errors(solver, alphas)
+        matrices = list(self.compressed(columns).values())
+        rows = [global_errors(source, matrices, measure, solver, alphas, UNSEEN[self.method]) for source in matrices]
+        return torch.stack([torch.stack(row) for row in rows]).cpu()
+
+    def compressed(self, columns: Columns | None = None) -> dict[str, Compressed]:
+        """For each matrix, rows that stand for its own: centred and scaled on all training rows, folds and test."""
+        n_first, n_second, n_test = self._checked_counts()
+        self._check_finite()
+        mean = self._mean(self.parts[:2])
+        moved = self._about(mean)[:, : len(mean) + 1, : len(mean) + 1]
+        first, second, test = (factor[:, 1:] for factor in self._factors(moved))
+        full = torch.linalg.qr(torch.cat([first, second]), mode="r").R
+        found = {}
+        for name, chosen in self._slices(columns).items():
+            scale = (full[:, chosen].square().sum() / (n_first + n_second)).sqrt()
+            scaling = Scaling((self.pivot + mean)[chosen], scale)
+            check_spread(name, scale, scaling.mean, f"{n_first + n_second} training rows")
+            of_folds = [part[:, chosen] / scale for part in (first, second, full)]
+            folds = Folds(of_folds[0], of_folds[1], of_folds[2], n_first, n_second)
+            found[name] = Compressed(folds, test[:, chosen] / scale, n_test, scaling)
+        return found
+
+    def centred(self, part: Part = "train") -> Centred:
+        """The training rows (both folds) or the test rows about their own mean, for similarities."""
+        if part not in ("train", "test"):
+            raise InputError(f"part must be train (both folds) or test, got {part!r}")
+        chosen = slice(0, 2) if part == "train" else slice(2, 3)
+        n_rows = int(self.counts[chosen].sum())
+        if n_rows < 2:
+            raise InputError(f"similarities need at least 2 {part} rows, got {n_rows}")
+        self._check_finite()
+        mean, widths = self._mean(self.parts[chosen]), list(self.widths.values())
+        stacked = self._factors(self._about(mean)[chosen]).flatten(0, 1)
+        _, *blocks, squares = stacked.split([1, *widths, len(widths)], dim=1)
+        norms = torch.stack([block.norm() for block in blocks])
+        for name, norm, centre in zip(self.widths, norms, (self.pivot + mean).split(widths), strict=True):
+            check_spread(name, norm / n_rows**0.5, centre, f"{n_rows} {part} rows")
+        factors = {name: (block / norm).cpu() for name, block, norm in zip(self.widths, blocks, norms, strict=True)}
+        squares = squares / norms.square()
+        return Centred(factors, (squares.T @ squares).cpu(), n_rows, UNSEEN[self.method])
+
+    def _checked_counts(self) -> tuple[int, int, int]:
+        n_first, n_second, n_test = self.counts.tolist()
+        if n_first < 1 or n_second < 1 or n_test < 1:
+            seen = ", ".join(f"{n} in {name}" for n, name in zip((n_first, n_second, n_test), PARTS, strict=True))
+            raise InputError(f"errors need rows in both folds and in the test part, got {seen}")
+        return n_first, n_second, n_test
+
+    def _global_errors(self, solver: Solver, alphas: np.ndarray | None) -> Tensor:
+        """GFRE of all ordered pairs, every source with all targets at once."""
+        counts = self._checked_counts()
+        widths, n_training, gram = list(self.widths.values()), counts[0] + counts[1], self.method == "gram"
+        self._check_finite()
+        parts, mean, squares = (centred_grams if gram else centred_factors)(self.parts, sum(widths))
+        scales = (torch.stack([block.sum() for block in squares.split(widths)]) / n_training).sqrt()
+        for name, scale, centre in zip(self.widths, scales, (self.pivot + mean).split(widths), strict=True):
+            check_spread(name, scale, centre, f"{n_training} training rows")
+        inverse = (1 / scales).repeat_interleave(torch.tensor(widths, device=self.parts.device))
+        parts *= inverse[:, None] * inverse if gram else inverse
+        sources = [(GramSource if gram else FactorSource)(parts, chosen) for chosen in self._slices(None).values()]
+        grid = torch.from_numpy(checked_alphas(alphas)).to(self.parts.device)
+        return all_global_errors(sources, widths, counts, grid, solver, UNSEEN[self.method]).cpu()
+
+    def _slices(self, columns: Columns | None) -> dict[str, slice]:
+        """Where the columns of each matrix stand among those of all."""
+        starts = dict(zip(self.widths, accumulate(self.widths.values(), initial=0), strict=False))
+        columns = columns or {name: (name, width) for name, width in self.widths.items()}
+        return {name: slice(starts[matrix], starts[matrix] + n) for name, (matrix, n) in columns.items()}
+
+    def _check_finite(self) -> None:
+        """Raise InputError with the name of the first matrix that held a NaN or an infinity: its diagonal tells."""
+        finite = self.parts.diagonal(dim1=1, dim2=2).isfinite().all(0)[1 : -len(self.widths)]
+        for name, block in zip(self.widths, finite.split(list(self.widths.values())), strict=True):
+            if not bool(block.all()):
+                raise InputError(f"{name} held a NaN or an infinity in some row; leave that structure out")
+
+    def _mean(self, parts: Tensor) -> Tensor:
+        """The mean of the rows of some parts about the pivot."""
+        first = parts[:, 0].sum(0) if self.method == "gram" else torch.linalg.qr(parts.flatten(0, 1), mode="r").R[0]
+        return first[1 : -len(self.widths)] / first[0]
+
+    def _factors(self, parts: Tensor) -> Tensor:
+        """Matrices with the inner products of the rows: R factors as they are, square roots of Gram matrices."""
+        if self.method == "qr":
+            return parts
+        size = parts.diagonal(dim1=-2, dim2=-1).sqrt()  # columns made alike, or a large matrix would drown a small one
+        size = torch.where(size > 0, size, 1.0)
+        values, vectors = torch.linalg.eigh(parts / (size[..., None] * size[..., None, :]))
+        return values.clamp(min=0).sqrt()[..., None] * vectors.mT * size[..., None, :]
+
+    def _about(self, mean: Tensor) -> Tensor:
+        return about(self.parts, -mean, self.widths, self.method)
