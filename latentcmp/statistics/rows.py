@@ -35,7 +35,7 @@ def write_augmented(out: Tensor, values: Sequence[Tensor], positions: Tensor, pi
     ones, *blocks, squares = out.split([1, *widths, len(widths)], dim=1)
     ones.fill_(1)
     for rows, block, centre, square in zip(values, blocks, pivot.split(widths), squares.unbind(1), strict=True):
-        torch.sub(rows[positions], centre, out=block)
+        block.copy_(rows.index_select(0, positions)).sub_(centre)
         square.copy_(torch.linalg.vector_norm(block, dim=1).square_())
 
 

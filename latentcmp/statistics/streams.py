@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 BLOCK = 2048  # rows: enough for a matrix product to run at full speed, few enough to stay near the caches
-PANEL = 256  # columns of the upper triangle formed at a time
+PANEL = 192  # columns of the upper triangle formed at a time
+LINE = 8  # float64 numbers in a cache line
 LIMIT = 1e5  # sum of squares of a whitened column up to which a Cholesky factor keeps eleven digits
 
 
@@ -21,7 +22,8 @@ class GramStream:
 
     def __init__(self, total: Tensor) -> None:
         self.total, self.filled, self.settled = total, 0, True
-        self.block = total.new_empty(self._block_rows(), len(total))
+        size = len(total)
+        self.block = total.new_empty(self._block_rows(), -(-size // LINE) * LINE)[:, :size]  # rows begin on a line
 
     def add(self, positions: Tensor, write: Callable[[Tensor, Tensor], None]) -> None:
         """Take up rows, a block at a time."""
