@@ -14,7 +14,7 @@ from .run import measure, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
+    parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=["64", "256", "1024"])
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["ragged"])
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--backward", action="store_true")
@@ -83,6 +83,8 @@ def run_problem(problem: Problem, options: argparse.Namespace) -> list[dict]:
                 "problem": problem.name,
                 "what": "forward + backward" if backward else "forward",
                 "name": name,
+                "columns": problem.x.size(1),
+                "mean_rows": problem.x.size(0) / problem.n_systems,
             }
             row |= {"ms": seconds * 1e3, "over_floor": seconds / floor, "over_ours": seconds / first}
             rows.append(row | {"error": errors.get(name)})

@@ -45,12 +45,20 @@ class Peer:
         return f"{self.needs} is not installed" if self.needs and find_spec(self.needs) is None else ""
 
 
-SHAPES = {"64": (1_000_000, 64), "256": (1_000_000, 256), "1024": (200_000, 1024)}
-KINDS = ("ragged", "four", "one", "batch")
+SHAPES = {
+    "16": (1_000_000, 16),
+    "64": (1_000_000, 64),
+    "128": (1_000_000, 128),
+    "256": (1_000_000, 256),
+    "512": (400_000, 512),
+    "1024": (200_000, 1024),
+}
+LENGTHS = {"four": 4, "sixteen": 16, "hundred": 100, "thousand": 1000}
+KINDS = ("ragged", *LENGTHS, "one", "batch")
 
 
 def make_problem(kind: str, rows: int, columns: int, device: str = "cpu", dtype: str = "float32") -> Problem:
-    """ragged: mean 33 rows, some of 1, one of rows / 10; four: 4 rows each; one: one segment; batch: 100."""
+    """ragged: mean 33 rows, some of 1, one of rows / 10; four, ...: as LENGTHS; one: one segment; batch: 100."""
     rng = np.random.default_rng(0)
     if kind == "ragged":
         counts = np.r_[rng.integers(20, 47, int(rows * 0.9) // 33), np.ones(20, int), rows // 10]
@@ -58,7 +66,8 @@ def make_problem(kind: str, rows: int, columns: int, device: str = "cpu", dtype:
     elif kind == "batch":
         counts = rng.integers(20, 41, 100)
     else:
-        counts = np.full(rows // 4, 4) if kind == "four" else np.array([rows])
+        length = LENGTHS.get(kind, rows)
+        counts = np.full(max(1, rows // length), length)
     ptr = torch.from_numpy(np.r_[0, np.cumsum(counts)])
     x = torch.randn(int(ptr[-1]), columns, generator=torch.Generator().manual_seed(0)) + 1.0
     x, ptr = x.to(device, getattr(torch, dtype)), ptr.to(device)

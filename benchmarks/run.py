@@ -29,6 +29,7 @@ RESULTS = Path("benchmarks/results")
 OPERATORS = ("pooling", "reconstruction", "streaming")  # modules with add_arguments(parser) and run(options)
 STUDIES = ("training", "drift", "finetuning")  # the same, of real models on one thread of a CPU
 MALLOC = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "THP_MEM_ALLOC_ENABLE")
+UNSEEN = ("problem", "columns", "mean_rows")  # in the name of the problem, or for the plot alone
 HEADINGS = {"over_floor": "/ floor", "over_ours": "/ first"}
 FORMATS = {"ms": ".3f", "over_floor": ".2f", "over_ours": ".2f", "error": ".1e"}
 
@@ -97,10 +98,10 @@ def _add_shared_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def print_table(rows: list[dict]) -> None:
-    """Rows of each problem under its name; columns are the other keys of its rows."""
+    """Rows of each problem under its name; columns are the other keys of its rows, but for ``UNSEEN``."""
     for problem, found in groupby(rows, key=lambda row: row["problem"]):
         members = list(found)
-        names = list(dict.fromkeys(key for row in members for key in row if key != "problem"))
+        names = list(dict.fromkeys(key for row in members for key in row if key not in UNSEEN))
         cells = [[HEADINGS.get(name, name) for name in names]]
         cells += [[_cell(name, row.get(name)) for name in names] for row in members]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

@@ -12,19 +12,33 @@ from latentcmp import _native
 from latentcmp.errors import InputError
 
 BACKENDS = ("cpu", "cuda", "triton", "reference")
-_PREFERRED = {"cpu": ("cpu", "reference"), "cuda": ("cuda", "triton", "reference")}
+PREFERRED = {
+    ("cpu", "narrow"): ("cpu", "reference"),
+    ("cpu", "wide"): ("cpu", "reference"),
+    # No GPU has timed the two yet. cuda goes first: it is launched from C and compiled before it is first called.
+    ("cuda", "narrow"): ("cuda", "triton", "reference"),
+    ("cuda", "wide"): ("cuda", "triton", "reference"),
+}
+"""From the fastest, by device and shape class; the place to write down what `latentcmp bench pooling` measures."""
+NARROW = 128
+"""Rows of fewer columns are narrow: in float32 they do not give each lane of a warp a load of 16 bytes."""
 _DEVICES = {"cpu": ("cpu",), "cuda": ("cuda",), "triton": ("cuda",)}
 
 
-def choose(device: str, backend: str | None = None) -> str:
-    """The backend for tensors on a device type: the one asked for, LATENTCMP_BACKEND, or the fastest.
+def shape_class(columns: int) -> str:
+    """The class of a shape in ``PREFERRED``: "narrow" or "wide"."""
+    return "narrow" if columns < NARROW else "wide"
+
+
+def choose(device: str, backend: str | None = None, shape: str = "wide") -> str:
+    """The backend for tensors on a device type: the one asked for, LATENTCMP_BACKEND, or its shape class's fastest.
 
     Raises:
         InputError: the one asked for has no such name, does not run on the device, or is missing (and why).
     """
     asked = backend or os.environ.get("LATENTCMP_BACKEND") or None
     if asked is None:
-        return next((name for name in _PREFERRED.get(device, ()) if not why_missing(name)), "reference")
+        return next((name for name in PREFERRED.get((device, shape), ()) if not why_missing(name)), "reference")
     if asked not in BACKENDS:
         raise InputError(f"there is no backend {asked!r}; choose one of {', '.join(BACKENDS)}")
     if asked != "reference" and device not in _runs_on(asked):

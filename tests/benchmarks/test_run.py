@@ -44,3 +44,28 @@ def test_streaming(tmp_path: Path) -> None:
 def test_pooling(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, "pooling", "--shapes", "64", "--scale", "0.001", "--only", "latentcmp reference")
     assert [row["error"] < 1e-5 for row in rows if row["name"] == "latentcmp reference"] == [True]
+
+
+def test_pooling_is_drawn_over_columns_and_over_length(tmp_path: Path) -> None:
+    arguments = [
+        "--shapes",
+        "16",
+        "64",
+        "--kinds",
+        "ragged",
+        "four",
+        "--scale",
+        "0.001",
+        "--only",
+        "latentcmp reference",
+    ]
+    rows_of(tmp_path, "pooling", *arguments)
+    plot = import_module(f"{HOME}.plot")
+    results = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
+    over_columns, over_length = plot.figure(results, columns=64).axes
+    assert [list(line.get_xdata()) for line in over_columns.lines[:1]] == [[16, 64]]
+    lengths = list(over_length.lines[0].get_xdata())
+    assert lengths[0] == 4
+    assert 20 < lengths[1] < 50
+    path = plot.main([*map(str, tmp_path.glob("*.json")), "--out", str(tmp_path / "pooling.png")])
+    assert path.read_bytes().startswith(b"\x89PNG")

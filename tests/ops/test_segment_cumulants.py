@@ -294,3 +294,18 @@ def test_older_instruction_sets_give_the_same_numbers(isa, tmp_path):
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, env=environment, cwd=tmp_path)
     got = torch.from_numpy(np.load(tmp_path / "out.npy"))
     assert relative_error(got, scipy_cumulants(x, ptr, 8)) < 3e-6
+
+
+@pytest.mark.parametrize("columns", [3, 64])
+def test_agrees_with_the_composition_of_torch_scatter(backend, columns):
+    torch_scatter = pytest.importorskip("torch_scatter")
+    x, ptr = make_case(RAGGED, columns, mean=2.0)
+    x.requires_grad_()
+    mean = torch_scatter.segment_csr(x, ptr, reduce="mean")
+    centred = x - torch_scatter.gather_csr(mean, ptr)
+    m2, m3, m4 = (torch_scatter.segment_csr(centred**j, ptr, reduce="mean") for j in (2, 3, 4))
+    want = torch.stack([mean, m2, m3, m4 - 3 * m2**2], 1)
+    got = segment_cumulants(x, ptr, 4, backend=backend)
+    torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-10)
+    slopes = [torch.autograd.grad(value.square().sum(), x)[0] for value in (got, want)]
+    torch.testing.assert_close(*slopes, rtol=1e-9, atol=1e-9)

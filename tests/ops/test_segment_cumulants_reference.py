@@ -160,3 +160,21 @@ def test_the_gradient_of_a_root_at_zero_is_zero():
 def test_bad_input_is_an_input_error(x, ptr, order):
     with pytest.raises(InputError):
         segment_cumulants(x, ptr, order)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("order", [4, 8])
+def test_memory_used_again_changes_no_bit(dtype, order):
+    x, ptr = make_case([3, 40, 3, 1, 0, 40, 3, BLOCK_ELEMENTS // 8, 2], columns=16, dtype=dtype)
+    want = segment_cumulants_reference(x, ptr, order)
+    with torch.no_grad():
+        assert torch.equal(segment_cumulants_reference(x, ptr, order), want)
+
+
+def test_forward_mode_agrees_with_the_gradient():
+    x, ptr = make_case([4, 6, 1], columns=3)
+    leaf = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(segment_cumulants_reference(leaf, ptr, 4).sum(), leaf)
+    direction = torch.ones_like(x).cumsum(0)
+    _, tangent = torch.func.jvp(lambda x: segment_cumulants_reference(x, ptr, 4), (x,), (direction,))
+    torch.testing.assert_close(tangent.sum(), (slope * direction).sum(), rtol=1e-10, atol=1e-10)

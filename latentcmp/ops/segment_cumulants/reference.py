@@ -1,20 +1,39 @@
 """Segment-wise cumulants in plain torch: the oracle of the kernels and the backend that is always there.
 
 Systems of equal length are reduced together as one dense [systems, length, D] block that fits in cache, so
-nothing of the size of x is written to memory. Every step is differentiable by autograd to any order.
+nothing of the size of x is written to memory. Every step is differentiable by autograd to any order. Under
+``torch.no_grad`` block after block is formed in the same memory, for fresh pages cost more than arithmetic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import reduce
-from math import comb
+from math import comb, prod
 
 import torch
 from torch import Tensor
 
 BLOCK_ELEMENTS = 1 << 17
 """Elements of a block: with its powers it stays in a level-2 cache."""
+
+
+class _Spare:
+    """Memory for two blocks of any shape, as ``out`` of an operator; None where gradients may be asked for."""
+
+    def __init__(self, x: Tensor, order: int) -> None:
+        shape = 2, max(BLOCK_ELEMENTS, x.size(1))
+        wide = accumulation_dtype(x.dtype, order)
+        self.memory = None if torch.is_grad_enabled() else x.new_empty(shape, dtype=wide)
+        self.known: dict[tuple, Tensor] = {}
+
+    def __call__(self, which: int, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> Tensor | None:
+        if self.memory is None:
+            return None
+        key = which, shape, dtype
+        if key not in self.known:
+            self.known[key] = self.memory[which].view(dtype or self.memory.dtype)[: prod(shape)].view(shape)
+        return self.known[key]
 
 
 def accumulation_dtype(dtype: torch.dtype, order: int) -> torch.dtype:
@@ -40,15 +59,12 @@ def segment_cumulants_reference(x: Tensor, ptr: Tensor, order: int, root: bool =
     if x.size(1) == 0 or ptr.size(0) == 1:
         return x.new_zeros(ptr.size(0) - 1, order, x.size(1), dtype=output_dtype(x.dtype))
     x = x.contiguous()  # or the order of summation, hence the last bit, would depend on the strides
-    ids, sums = [], []
-    for members, start, length in _blocks(ptr, x.size(1)):
+    spare, ids, found = _Spare(x, order), [], []
+    for members, start, length in _groups(ptr, order * x.size(1)):
+        shift, mean, sums = _sums(x, start, length, order, spare)
         ids.append(members)
-        sums.append(_block_sums(x, start, length, order))
-    places = torch.cat(ids).argsort().to(x.device)
-    shift, mean = (torch.cat(part).index_select(0, places) for part in list(zip(*sums, strict=True))[:2])
-    raw = torch.cat([part[2] for part in sums], 1).index_select(1, places)
-    counts = ptr.diff()[:, None]
-    return _finish(shift, mean, raw / counts.clamp(min=1), output_dtype(x.dtype), root)
+        found.append(_finish(shift, mean, sums / max(1, length), output_dtype(x.dtype), root))
+    return torch.cat(found).index_select(0, torch.cat(ids).argsort().to(x.device))
 
 
 def segment_gradient_reference(grad: Tensor, x: Tensor, ptr: Tensor, order: int, root: bool = False) -> Tensor:
@@ -67,9 +83,10 @@ def segment_gradient_reference(grad: Tensor, x: Tensor, ptr: Tensor, order: int,
     if x.size(1) == 0:
         return out
     with torch.no_grad():
-        for members, start, length in _blocks(ptr, x.size(1)):
+        spare = _Spare(x, order)
+        for members, start, length in _groups(ptr, order * x.size(1)):
             if length:
-                _block_gradient(out, grad[members.to(x.device)], x, start, length, order, root)
+                _gradient(out, grad[members.to(x.device)], x, start, length, root, spare)
     return out
 
 
@@ -95,52 +112,63 @@ def signed_root(cumulant: Tensor, m: int, tiny: float) -> Tensor:
     return torch.where(steep, flat.sign() * flat.abs().pow(1 / m), smooth.sign() * smooth.abs().pow(1 / m))
 
 
-def _blocks(ptr: Tensor, columns: int) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """(segment ids, first rows, length) of segments of one length that fit in a block, on the host."""
+def _groups(ptr: Tensor, elements: int) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """(segment ids, first rows, length), on the host: segments of one length, whose results fit in a block."""
     ptr = ptr.cpu()
     lengths, ids = ptr.diff().sort(stable=True)
     kinds, sizes = torch.unique_consecutive(lengths, return_counts=True)
     for length, members in zip(kinds.tolist(), ids.split(sizes.tolist()), strict=True):
-        at_once = max(1, BLOCK_ELEMENTS // max(1, length * columns))
-        for part in members.split(at_once):
+        for part in members.split(max(1, BLOCK_ELEMENTS // elements)):
             yield part, ptr[part], length
 
 
-def _chunks(x: Tensor, start: Tensor, length: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _at_once(x: Tensor, length: int) -> int:
+    """How many segments of a length fit in a block."""
+    return max(1, BLOCK_ELEMENTS // max(1, length * x.size(1)))
+
+
+def _chunks(x: Tensor, start: Tensor, length: int, spare: _Spare) -> Iterator[tuple[Tensor, Tensor]]:
     """(row numbers [systems, rows], rows [systems, rows, D]): the block, or pieces of one long segment."""
     step = max(1, BLOCK_ELEMENTS // (start.size(0) * x.size(1)))
     for first in range(0, length, step):
         size = min(step, length - first)
         rows = (start[:, None] + torch.arange(first, first + size)).to(x.device)
-        yield rows, _take(x, rows, int(start[0]) + first, int(start[-1]) + first)
+        yield rows, _take(x, rows, int(start[0]) + first, int(start[-1]) + first, spare)
 
 
-def _take(x: Tensor, rows: Tensor, first: int, last: int) -> Tensor:
+def _take(x: Tensor, rows: Tensor, first: int, last: int, spare: _Spare) -> Tensor:
     systems, size = rows.shape
     if last - first == (systems - 1) * size:  # neighbours in memory: a view, no gather
         return x[first : last + size].unflatten(0, (systems, size))
-    return x.index_select(0, rows.flatten()).unflatten(0, (systems, size))
+    place = spare(1, (systems * size, x.size(1)), x.dtype)
+    return torch.index_select(x, 0, rows.flatten(), out=place).unflatten(0, (systems, size))
 
 
-def _block_sums(x: Tensor, start: Tensor, length: int, order: int) -> tuple[Tensor, Tensor, Tensor]:
-    """First rows, rounded mean about them (exactly 0 for a constant), sums of powers about both [order, ...].
+def _sums(x: Tensor, start: Tensor, length: int, order: int, spare: _Spare) -> list[Tensor]:
+    """What ``_block_sums`` gives, of a group, block by block."""
+    blocks = [_block_sums(x, part, length, order, spare) for part in start.split(_at_once(x, length))]
+    return [torch.cat(parts) for parts in zip(*blocks, strict=True)]
+
+
+def _block_sums(x: Tensor, start: Tensor, length: int, order: int, spare: _Spare) -> tuple[Tensor, Tensor, Tensor]:
+    """First rows, rounded mean about them (0 for a constant), sums of powers about both [systems, order, D].
 
     The first row is held fixed: the mean does not depend on it, so neither do the derivatives.
     """
     wide = accumulation_dtype(x.dtype, order)
     if length == 0:
         nothing = x.new_zeros(start.size(0), x.size(1), dtype=wide)
-        return nothing, nothing, nothing.expand(order, -1, -1)
+        return nothing, nothing, nothing[:, None].expand(-1, order, -1)
     shift = x[start.to(x.device)].detach().to(wide)[:, None]
 
     def pieces() -> Iterator[Tensor]:
-        return (rows.to(wide) - shift for _, rows in _chunks(x, start, length))
+        return (torch.sub(rows, shift, out=spare(0, rows.shape)) for _, rows in _chunks(x, start, length, spare))
 
     fits = start.size(0) * length * x.size(1) <= BLOCK_ELEMENTS
     kept = list(pieces()) if fits else None  # one piece, still in cache for the second pass
     mean = (reduce(torch.add, (_row_sum(piece, length) for piece in kept or pieces())) / length).to(wide)
-    centred = (piece - mean[:, None] for piece in kept or pieces())
-    return shift[:, 0], mean, reduce(torch.add, (_power_sums(piece, order, length) for piece in centred))
+    centred = (torch.sub(piece, mean[:, None], out=spare(0, piece.shape)) for piece in kept or pieces())
+    return shift[:, 0], mean, reduce(torch.add, (_power_sums(piece, order, length, spare) for piece in centred))
 
 
 def _row_sum(rows: Tensor, length: int) -> Tensor:
@@ -148,19 +176,19 @@ def _row_sum(rows: Tensor, length: int) -> Tensor:
     return rows.sum(1) if rows.size(1) == length else rows.sum(1).double()
 
 
-def _power_sums(centred: Tensor, order: int, length: int) -> Tensor:
-    """[order, systems, D]: sums over the rows of the first powers."""
+def _power_sums(centred: Tensor, order: int, length: int, spare: _Spare) -> Tensor:
+    """[systems, order, D]: sums over the rows of the first powers."""
     power, sums = centred, [_row_sum(centred, length)]
     for _ in range(1, order):
-        power = power * centred
+        power = torch.mul(power, centred, out=spare(1, centred.shape))
         sums.append(_row_sum(power, length))
-    return torch.stack(sums)
+    return torch.stack(sums, 1)
 
 
 def _recentre(raw: Tensor) -> list[Tensor]:
-    """m_0 .. m_order about the exact mean, from moments 1, 2, ... about the rounded mean."""
-    left = raw[0]
-    powers = [torch.ones_like(left), *raw.unbind(0)]
+    """m_0 .. m_order about the exact mean, from moments 1, 2, ... [systems, order, D] about the rounded mean."""
+    left = raw[:, 0]
+    powers = [torch.ones_like(left), *raw.unbind(1)]
     moments = [powers[0], torch.zeros_like(left)]
     for m in range(2, len(powers)):
         moments.append(powers[m] - m * left * powers[m - 1])  # left^2 is below the last bit
@@ -168,27 +196,36 @@ def _recentre(raw: Tensor) -> list[Tensor]:
 
 
 def _finish(shift: Tensor, mean: Tensor, raw: Tensor, dtype: torch.dtype, root: bool) -> Tensor:
-    """[n_systems, order, D] from moments about the rounded mean."""
-    cumulants = [shift + mean + raw[0], *cumulants_from_moments(_recentre(raw))[2:]]
+    """Cumulants [systems, order, D] from moments about the rounded mean."""
+    cumulants = [shift + mean + raw[:, 0], *cumulants_from_moments(_recentre(raw))[2:]]
     if root:
         tiny = torch.finfo(dtype).tiny
         cumulants = [signed_root(k, m, tiny) for m, k in enumerate(cumulants, start=1)]
     return torch.stack(cumulants, 1).to(dtype)
 
 
-def _block_gradient(out: Tensor, grad: Tensor, x: Tensor, start: Tensor, length: int, order: int, root: bool) -> None:
-    shift, mean, raw = _block_sums(x, start, length, order)
-    cumulants = cumulants_from_moments(_recentre(raw / length))
+def _gradient(out: Tensor, grad: Tensor, x: Tensor, start: Tensor, length: int, root: bool, spare: _Spare) -> None:
+    shift, mean, sums = _sums(x, start, length, grad.size(1), spare)
+    cumulants = cumulants_from_moments(_recentre(sums / length))
     grad = grad.to(mean.dtype)
     if root:
         grad = through_root(grad, cumulants, torch.finfo(output_dtype(x.dtype)).tiny)
-    coefficients = [c[:, None] for c in gradient_coefficients(grad, cumulants, length)]
-    for rows, values in _chunks(x, start, length):
-        centred = values.to(mean.dtype) - shift[:, None] - mean[:, None]
+    parts = (start, shift, mean, *gradient_coefficients(grad, cumulants, length))
+    for block in zip(*(part.split(_at_once(x, length)) for part in parts), strict=True):
+        _block_gradient(out, x, length, spare, *block)
+
+
+def _block_gradient(
+    out: Tensor, x: Tensor, length: int, spare: _Spare, start: Tensor, shift: Tensor, mean: Tensor, *polynomial: Tensor
+) -> None:
+    coefficients = [c[:, None] for c in polynomial]
+    for rows, values in _chunks(x, start, length, spare):
+        place = spare(0, values.shape)
+        centred = torch.sub(torch.sub(values, shift[:, None], out=place), mean[:, None], out=place)
         value = coefficients[-1].expand_as(centred)
         for coefficient in coefficients[-2::-1]:
-            value = value * centred + coefficient
-        out[rows.flatten()] = value.flatten(0, 1).to(out.dtype)
+            value = torch.addcmul(coefficient, value, centred, out=spare(1, centred.shape))
+        out.index_copy_(0, rows.flatten(), value.flatten(0, 1).to(out.dtype))
 
 
 def through_root(grad: Tensor, cumulants: list[Tensor], tiny: float) -> Tensor:

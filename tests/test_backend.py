@@ -1,0 +1,65 @@
+"""What is chosen to run an operator, and what is said where something is missing."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from latentcmp import _backend
+
+
+@pytest.mark.parametrize(("columns", "fastest"), [(_backend.NARROW - 1, "triton"), (_backend.NARROW, "cuda")])
+def test_the_fastest_of_those_there_is_chosen_by_width(monkeypatch, columns, fastest):
+    monkeypatch.delenv("LATENTCMP_BACKEND", raising=False)
+    monkeypatch.setitem(_backend.PREFERRED, ("cuda", "narrow"), ("triton", "cuda", "reference"))
+    monkeypatch.setitem(_backend.PREFERRED, ("cuda", "wide"), ("cuda", "triton", "reference"))
+    monkeypatch.setattr(_backend, "why_missing", lambda name: "")
+    assert _backend.choose("cuda", None, _backend.shape_class(columns)) == fastest
+    monkeypatch.setattr(_backend, "why_missing", lambda name: "not here" if name != "reference" else "")
+    assert _backend.choose("cuda", None, _backend.shape_class(columns)) == "reference"
+
+
+@pytest.fixture(scope="module")
+def without_libraries(tmp_path_factory):
+    """Runs Python where no compiled kernel is found, away from the checkout."""
+    folder = tmp_path_factory.mktemp("empty")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("LATENTCMP_")}
+    environment |= {"LATENTCMP_LIB": str(folder), "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def run(*arguments):
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
+
+    return run
+
+
+def test_without_compiled_kernels_the_reference_runs_and_forcing_them_says_why(without_libraries):
+    script = (
+        "import torch\n"
+        "from latentcmp import _backend\n"
+        "from latentcmp.errors import InputError\n"
+        "from latentcmp.ops import segment_cumulants\n"
+        "print(_backend.choose('cpu'))\n"
+        "x, ptr = torch.tensor([[1.0], [3.0]]), torch.tensor([0, 2])\n"
+        "print(segment_cumulants(x, ptr, 2).flatten().tolist())\n"
+        "try:\n"
+        "    segment_cumulants(x, ptr, 2, backend='cpu')\n"
+        "except InputError as error:\n"
+        "    print(error)\n"
+    )
+    result = without_libraries("-c", script)
+    chosen, values, reason = result.stdout.splitlines()
+    assert (chosen, values) == ("reference", "[2.0, 1.0]")
+    assert "'cpu' is not available" in reason
+    assert "without a working compiler" in reason
+    assert result.stderr == ""
+
+
+def test_without_compiled_kernels_doctor_says_why(without_libraries):
+    result = without_libraries("-m", "latentcmp", "doctor")
+    assert result.returncode == 0
+    states = {line.split()[1]: line for line in result.stdout.splitlines() if line.startswith("backend ")}
+    assert "missing: " in states["cpu"]
+    assert "without a working compiler" in states["cpu"]
+    assert "available" in states["reference"]
