@@ -274,7 +274,7 @@ def test_a_layer_of_another_width_is_measured_all_the_same(model: nn.Sequential)
         ({"numbers": [1, 2]}, "gives 400 rows, but numbers holds 2"),
         ({"numbers": torch.full((N,), 200)}, "numbers must be atomic numbers, got 200 to 200"),
         ({"numbers": torch.ones(N)}, "numbers must be atomic numbers"),
-        ({"local": True, "test_fraction": 0.999}, "too few to fit"),
+        ({"local": True, "test_fraction": 0.99}, "too few to fit"),
         ({"reference": {"1": torch.zeros(N, 3)}}, "expected a reference for layers 3, got 1"),
         ({"reference": {"3": torch.zeros(N, 3, 2)}}, "must hold the 400 rows"),
         ({"reference": nn.Linear(5, 2)}, "no module '3'"),
