@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from latentcmp import JointStatistics
-from latentcmp.features import extract_layers
 from latentcmp.models.card import Adapter
 from latentcmp.nn import ReconstructionLoss
+from latentcmp.running import run_layers
 from latentcmp.systems.split import rows_by_group
 from latentcmp.systems.system import System
 
@@ -75,7 +75,7 @@ class Probe:
 
     def features(self, adapter: Adapter) -> dict[str, Tensor]:
         """Atom features [n_atoms, D] of both layers."""
-        return {layer: found.values for layer, found in extract_layers(adapter, self.systems, LAYERS).items()}
+        return run_layers(adapter, LAYERS, self.systems)
 
     def errors(self, adapter: Adapter) -> dict[str, dict[str, float]]:
         """GFRE of both layers: "to" the pretrained features, and "from" them."""

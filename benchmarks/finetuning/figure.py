@@ -10,7 +10,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {"all weights": "#0072B2", "readout only": "#009E73", "from scratch": "#D55E00", "anchored": "#CC79A7"}
+COLOURS = {
+    "all weights": "#0072B2",
+    "readout only": "#009E73",
+    "anchored": "#CC79A7",
+    "from scratch": "#E69F00",
+    "from scratch, longer": "#A63603",
+}
 NOTHING = 1e-5  # errors below are rounding, and not drawn on the logarithmic axis
 
 
@@ -23,7 +29,7 @@ def draw(content: dict[str, Any], probe: str = "other chemistry", layer: str = "
     progress(left, content["progress"], probe, layer)
     names = {"pretrained": content["pretrained"], "labeller": content["labeller"]}
     models = [names.get(name, name) for name in content["matrices"]["models"]]
-    matrix(right, models, np.array(content["matrices"][probe][layer]))
+    matrix(right, models, np.array(content["matrices"][probe][layer]["gfre"]))
     return figure
 
 
