@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from scipy import stats
 from torch import nn
 
 import latentcmp
@@ -74,6 +75,8 @@ def test_errors_are_those_of_scikit_matter_on_the_same_rows(model: nn.Sequential
         a, b = then[train] - then[train].mean(0), now[train] - now[train].mean(0)
         cka = np.linalg.norm(a.T @ b) ** 2 / np.linalg.norm(a.T @ a) / np.linalg.norm(b.T @ b)
         assert record["linear_cka"] == pytest.approx(cka, rel=1e-9)
+        spectrum = np.linalg.svd(b, compute_uv=False) ** 2
+        assert record["effective_rank"] == pytest.approx(np.exp(stats.entropy(spectrum)), rel=1e-9)
 
 
 @pytest.mark.parametrize("local", [False, True])
