@@ -7,10 +7,10 @@
 CHGNet 0.3.0 (PBE+U) learns energies and forces of strained and rattled oxides and fluorides as DIEP (r2SCAN, another
 code base, trained on structures off their equilibrium) sees them; `chgnet-r2scan` would be a poor judge, for its own
 weights began as those of a PBE CHGNet. The runs see the same batches: all weights, the readout only, all weights with a
-`ReconstructionLoss` against the pretrained features, and all weights from a random start, once for as many steps and once
-for ten times as many. On the way and at the end the features of each are compared with those before, on held-out members
-of the family and on other chemistry. Two models of others stand beside them at the end: `chgnet-r2scan`, fine-tuned on
-far more, and `chgnet-0.2.0`, trained on CHGNet's own data from another random start.
+`ReconstructionLoss` against the pretrained features, and all weights from a random start, once for as many steps and
+once for ten times as many. On the way and at the end the features of each are compared with those before, on held-out
+members of the family and on other chemistry. Two models of others stand beside them at the end: `chgnet-r2scan`,
+fine-tuned on far more, and `chgnet-0.2.0`, trained on CHGNet's own data from another random start.
 """
 
 from __future__ import annotations
