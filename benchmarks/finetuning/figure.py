@@ -9,21 +9,37 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
-COLOURS = {"all weights": "#0072B2", "readout only": "#009E73", "from scratch": "#D55E00", "anchored": "#CC79A7"}
+COLOURS = {
+    "all weights": "#0072B2",
+    "readout only": "#009E73",
+    "anchored": "#CC79A7",
+    "from scratch": "#E69F00",
+    "from scratch, longer": "#A63603",
+}
+DIRECTIONS = {"to": ("-", "o", "run \u2192 pretrained"), "from": ("--", "s", "pretrained \u2192 run")}
+PROBES = {"family": "held-out structures of the family", "other chemistry": "other chemistry"}
 NOTHING = 1e-5  # errors below are rounding, and not drawn on the logarithmic axis
 
 
-def draw(content: dict[str, Any], probe: str = "other chemistry", layer: str = "last") -> Figure:
-    """Two panels from the JSON of the study."""
+def draw(content: dict[str, Any], layer: str = "last") -> Figure:
+    """From the JSON of the study: a column a probe, errors on the way above those at the end."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 4.8), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=[1.1, 1])
-    progress(left, content["progress"], probe, layer)
+    figure = Figure(figsize=(11, 10), layout="constrained")
+    upper, lower = figure.subplots(2, 2, height_ratios=[1, 1.3], sharey="row")
     names = {"pretrained": content["pretrained"], "labeller": content["labeller"]}
     models = [names.get(name, name) for name in content["matrices"]["models"]]
-    matrix(right, models, np.array(content["matrices"][probe][layer]))
+    for top, bottom, (probe, title) in zip(upper, lower, PROBES.items(), strict=True):
+        progress(top, content["progress"], probe, layer)
+        top.set_title(f"On the way: {title}", fontsize=11)
+        image = matrix(bottom, models, np.array(content["matrices"][probe][layer]["gfre"]))
+        bottom.set_title(f"At the end: {title}", fontsize=11)
+    upper[0].set_ylabel(f"GFRE against the pretrained features ({layer} layer)")
+    lower[0].set_ylabel("source")
+    figure.colorbar(image, ax=lower, label="GFRE (1 = no better than the mean)", extend="max", shrink=0.8)
+    figure.legend(handles=_handles(content["progress"]), loc="outside upper center", ncols=4, frameon=False)
     return figure
 
 
@@ -31,48 +47,40 @@ def progress(axis: Axes, runs: dict[str, list[dict[str, Any]]], probe: str, laye
     """GFRE of each run against the step, in both directions."""
     for name, records in runs.items():
         steps = [record["step"] for record in records]
-        for direction, style in (("to", "-"), ("from", "--")):
+        for direction, (line, marker, _) in DIRECTIONS.items():
             errors = np.array([record["gfre"][probe][layer][direction] for record in records])
-            axis.plot(
-                steps,
-                np.where(errors > NOTHING, errors, np.nan),
-                style,
-                color=COLOURS[name],
-                marker="o",
-                markersize=3.5,
-            )
+            drawn = np.where(errors > NOTHING, errors, np.nan)
+            axis.plot(steps, drawn, line, color=COLOURS[name], marker=marker, markersize=3.5)
+    last = max(record["step"] for records in runs.values() for record in records)
     axis.axhline(1, color="0.7", linewidth=0.8, zorder=0)
     axis.set_yscale("log")
-    axis.set_xlim(left=-1)
-    axis.set_xlabel("training step t")
-    axis.set_ylabel("GFRE against the pretrained features")
-    axis.set_title(f"On the way: {layer} layer, {probe}", fontsize=11)
-    _legends(axis)
+    axis.set_xscale("symlog", linthresh=5)
+    ticks = [step for step in (0, 2, 5, 10, 20, 60, 200, 600, 2000) if step <= last]
+    axis.set_xticks(ticks, list(map(str, ticks)))
+    axis.set_xticks([], minor=True)
+    axis.set_xlim(-0.3, 1.15 * last)
+    axis.set_xlabel("training step")
 
 
-def matrix(axis: Axes, names: list[str], values: np.ndarray) -> None:
+def matrix(axis: Axes, names: list[str], values: np.ndarray) -> AxesImage:
     """GFRE between all models at the end, sources in rows."""
     image = axis.imshow(values, vmin=0, vmax=1, cmap="viridis_r")
     ticks = np.arange(len(names))
-    axis.set_xticks(ticks, names, rotation=35, ha="right", rotation_mode="anchor")
+    axis.set_xticks(ticks, names, rotation=40, ha="right", rotation_mode="anchor")
     axis.set_yticks(ticks, names)
     axis.set_xlabel("target")
-    axis.set_ylabel("source")
-    axis.set_title("At the end", fontsize=11)
     axis.tick_params(length=0)
     for (row, column), value in np.ndenumerate(values):
         colour = "white" if value > 0.55 else "black"
-        text = f"{value:.2f}" if value >= 0.095 else f"{value:.3f}"
-        axis.text(column, row, text, ha="center", va="center", color=colour)
-    axis.figure.colorbar(image, ax=axis, label="GFRE (1 = no better than the mean)", extend="max")
+        axis.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8.5)
+    return image
 
 
-def _legends(axis: Axes) -> None:
-    """Runs by colour, directions by line."""
+def _handles(runs: dict[str, Any]) -> list[Any]:
+    """Runs by colour, directions by line and marker."""
     from matplotlib.lines import Line2D
 
-    runs = [Line2D([], [], color=colour, label=name) for name, colour in COLOURS.items()]
-    lines = (("-", "run → pretrained"), ("--", "pretrained → run"))
-    directions = [Line2D([], [], color="0.3", linestyle=style, label=label) for style, label in lines]
-    place = {"frameon": False, "fontsize": 9, "loc": "upper center", "ncols": 3}
-    axis.legend(handles=[*runs, *directions], bbox_to_anchor=(0.5, -0.14), **place)
+    found = [Line2D([], [], color=COLOURS[name], label=name, linewidth=2.5) for name in runs]
+    for line, marker, label in DIRECTIONS.values():
+        found.append(Line2D([], [], color="0.3", linestyle=line, marker=marker, markersize=3.5, label=label))
+    return found

@@ -1,4 +1,4 @@
-"""Where the four runs begin, and the one training loop."""
+"""Where the runs begin, and the one training loop."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from latentcmp.models.card import Adapter
 from .features import Anchor, features_of
 from .labels import Labelled
 
-RUNS = ("all weights", "readout only", "from scratch", "anchored")
+RUNS = ("all weights", "readout only", "anchored", "from scratch", "from scratch, longer")
 
 
 def prepared(name: str, pretrained: Adapter, seed: int) -> Adapter:
     """The model that a run begins with; parameters that the run holds still require no gradient."""
     module = copy.deepcopy(pretrained.module)
-    if name == "from scratch":
+    if name.startswith("from scratch"):
         torch.manual_seed(seed)
         module = type(module)(**module.model_args)  # type: ignore[operator]
     for key, parameter in module.named_parameters():

@@ -45,12 +45,16 @@ def file_sha256(path: Path) -> str:
 
 
 def load_weights(path: Path) -> Any:
-    """A checkpoint's content, tensors and plain containers only (`weights_only=True`)."""
+    """A checkpoint's content, tensors and plain containers only (`weights_only=True`). Raises InputError."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
-        raise InputError(f"{path} cannot be loaded as a checkpoint of plain tensors: {reason}") from error
+        # Torch wraps what it met in advice to switch its check off.
+        told = (str(error).partition("WeightsUnpickler error: ")[2] or str(error)).strip().partition("\n")[0]
+        raise InputError(
+            f"{path} cannot be loaded: it is damaged, or holds more than the tensors and plain containers that are "
+            f"read from checkpoints ({type(error).__name__}: {told.partition('. ')[0]})"
+        ) from error
 
 
 def require_trust(card: ModelCard, path: Path, trust: bool, reason: str) -> None:

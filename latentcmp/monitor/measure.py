@@ -47,6 +47,8 @@ def observe(layer: Layer, values: Sequence[Tensor], reduce: Reduce, method: Meth
         )
     statistics = JointStatistics({REFERENCE: layer.shape[1], NOW: rows.shape[1]}, method, rows.device)
     statistics.update({REFERENCE: layer.reference, NOW: rows}, layer.part)
+    if rows.device.type == "cpu":
+        statistics = statistics.holding(statistics.state())  # lets go of the rows, which a CPU gathers in blocks
     kept = rows if local else layer.of_test(rows) if layer.marks else None
     return Observation(statistics, kept)
 

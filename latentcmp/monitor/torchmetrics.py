@@ -59,16 +59,18 @@ def _metric_class() -> type:
             All rows of a label go to one part, a test or training fold, by a keyed hash of it. Raises InputError.
             """
             part = torch.from_numpy(parts_by_group(groups, self.test_fraction, self.seed)).to(self.gram.device)
-            self._statistics().update({SOURCE: source, TARGET: target}, part)
+            statistics = self._statistics()
+            statistics.update({SOURCE: source, TARGET: target}, part)
+            self.gram = statistics.parts
 
         def compute(self) -> Tensor:
             """The error, 0-dimensional, float64. Raises InputError where a part has no rows."""
             return self._statistics().errors()[0, 1].to(self.gram.device)
 
         def _statistics(self) -> JointStatistics:
-            """The state under another name: what is added to its parts is added to the state."""
+            """Statistics that hold the rows of the state, in tensors of their own."""
             found = JointStatistics(self.widths, "gram", self.gram.device)
-            found.parts = self.gram
+            found.parts = self.gram.clone()
             found.counts = self.gram[:, 0, 0].round().long()
             found.pivot = self.pivot.to(self.gram)
             return found

@@ -8,7 +8,8 @@ class RunningMoments(torch.nn.Module):
     """Mean [D] and covariance [D, D] of rows that come in batches, the latest weighing ``momentum``.
 
     Both are float64 buffers. The first batches are averaged evenly (batch t weighs 1 / t until that is less than
-    ``momentum``), so nothing has to be corrected for the start.
+    ``momentum``), so nothing has to be corrected for the start. A batch that holds a NaN or an infinity, as a step does
+    that a gradient scaler skips, leaves no trace in the buffers.
     """
 
     mean: Tensor
@@ -36,8 +37,10 @@ class RunningMoments(torch.nn.Module):
         covariance = covariance + weight * (centred.T @ centred) / len(rows)
         if self.training:
             # New tensors: torch.compile may recompute from buffers in the backward, after they were written in place.
-            self.mean, self.covariance = mean.detach(), covariance.detach()
-            self.n_batches = self.n_batches + 1
+            finite = torch.isfinite(covariance.detach()).all()
+            self.mean = torch.where(finite, mean.detach(), self.mean)
+            self.covariance = torch.where(finite, covariance.detach(), self.covariance)
+            self.n_batches = self.n_batches + finite
         return mean, covariance
 
     def _weight(self) -> Tensor:

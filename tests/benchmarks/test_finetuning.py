@@ -41,7 +41,7 @@ def test_runs_begin_at_the_pretrained_features_and_a_random_start_far_from_them(
     starts = {name: records[0]["gfre"]["other chemistry"] for name, records in found[1]["progress"].items()}
     for name, errors in starts.items():
         for layer in ("last", "backbone"):
-            if name == "from scratch":
+            if name.startswith("from scratch"):
                 assert min(errors[layer].values()) > 0.2
             else:
                 assert max(errors[layer].values()) < 1e-6
@@ -62,6 +62,10 @@ def test_the_energy_zero_of_the_labels_is_that_of_the_pretrained_model(found):
 
 def test_the_matrix_holds_all_models(found):
     matrices = found[1]["matrices"]
-    assert matrices["models"] == ["pretrained", *found[1]["progress"], "labeller"]
+    others = ["chgnet-r2scan", "chgnet-0.2.0"]
+    assert matrices["models"] == ["pretrained", *found[1]["progress"], *others, "labeller"]
     for probe in ("family", "other chemistry"):
-        assert np.shape([matrices[probe]["last"], matrices[probe]["backbone"]]) == (2, 6, 6)
+        for layer in ("last", "backbone"):
+            gfre, median = (np.array(matrices[probe][layer][key]) for key in ("gfre", "median"))
+            assert gfre.shape == median.shape == (9, 9)
+            assert np.diag(gfre).max() < 0.01 < gfre[0, -1]

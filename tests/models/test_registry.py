@@ -115,6 +115,15 @@ def test_families_that_need_pickle_ask_for_trust(all_models: None, tmp_path: Pat
         registry.load(f"{family}:{tmp_path / 'state.pt'}", trust=True)
 
 
+@pytest.mark.parametrize("content", [b"", b"cut", b"PK\x03\x04 and no more"])
+def test_a_file_that_is_none_is_refused_without_advice_to_open_it_unsafely(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "epoch3.pth").write_bytes(content)
+    with pytest.raises(InputError, match=r"epoch3\.pth cannot be loaded: it is damaged") as refused:
+        checkpoint.load_weights(tmp_path / "epoch3.pth")
+    assert "\x1b" not in str(refused.value)
+    assert "trust the source" not in str(refused.value)
+
+
 def test_a_bundled_checkpoint_copied_elsewhere_is_the_same_model(all_models: None, tmp_path: Path) -> None:
     for name in ("chgnet-0.2.0", "sevennet-0"):
         card = registry.cards()[name]

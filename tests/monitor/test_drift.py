@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from scipy import stats
 from torch import nn
 
 import latentcmp
@@ -74,6 +75,8 @@ def test_errors_are_those_of_scikit_matter_on_the_same_rows(model: nn.Sequential
         a, b = then[train] - then[train].mean(0), now[train] - now[train].mean(0)
         cka = np.linalg.norm(a.T @ b) ** 2 / np.linalg.norm(a.T @ a) / np.linalg.norm(b.T @ b)
         assert record["linear_cka"] == pytest.approx(cka, rel=1e-9)
+        spectrum = np.linalg.svd(b, compute_uv=False) ** 2
+        assert record["effective_rank"] == pytest.approx(np.exp(stats.entropy(spectrum)), rel=1e-9)
 
 
 @pytest.mark.parametrize("local", [False, True])
@@ -274,7 +277,7 @@ def test_a_layer_of_another_width_is_measured_all_the_same(model: nn.Sequential)
         ({"numbers": [1, 2]}, "gives 400 rows, but numbers holds 2"),
         ({"numbers": torch.full((N,), 200)}, "numbers must be atomic numbers, got 200 to 200"),
         ({"numbers": torch.ones(N)}, "numbers must be atomic numbers"),
-        ({"local": True, "test_fraction": 0.999}, "too few to fit"),
+        ({"local": True, "test_fraction": 0.99}, "too few to fit"),
         ({"reference": {"1": torch.zeros(N, 3)}}, "expected a reference for layers 3, got 1"),
         ({"reference": {"3": torch.zeros(N, 3, 2)}}, "must hold the 400 rows"),
         ({"reference": nn.Linear(5, 2)}, "no module '3'"),

@@ -141,6 +141,23 @@ def test_a_training_of_chgnet_is_the_same_with_the_monitor(all_models: None, str
         assert torch.equal(expected, found)
 
 
+def test_a_probe_of_sevennet_leaves_everything_as_it_was(all_models: None, structures: list[Atoms]) -> None:
+    adapter = load("sevennet-0", trust=True)
+    module = adapter.module.train()
+    for value in module.parameters():
+        value.grad = torch.ones_like(value)
+    monitor = DriftMonitor(adapter, "last", probe=structures[:48:3], every=1)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    flags, state = [part.training for part in module.modules()], torch.get_rng_state()
+    assert monitor.step(0)
+    assert [part.training for part in module.modules()] == flags
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value.grad, torch.ones_like(value)) for value in module.parameters())
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert monitor.compute()[0]["layers"]["last"]["gfre_to_reference"] < 1e-6
+
+
 def test_only_what_was_written_is_copied_back() -> None:
     model = nn.BatchNorm1d(3)
     version = model.running_mean._version  # type: ignore[union-attr]

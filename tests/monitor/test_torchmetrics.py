@@ -53,6 +53,11 @@ def test_it_behaves_as_a_metric() -> None:
     assert twin.compute()["gfre"] == first
     single = GlobalReconstructionError(6, 4)
     assert single(source, target, groups) == first  # the value of a batch by itself
+    single(source[:300].flip(0), target[:300], groups[:300])
+    single.reset()
+    single(source[:400], target[:400], groups[:400])
+    single(source[400:], target[400:], groups[400:])
+    assert float(single.compute()) == pytest.approx(float(first), rel=1e-9)  # of all batches together
 
 
 def test_what_does_not_fit_is_refused() -> None:

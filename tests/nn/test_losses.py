@@ -115,6 +115,16 @@ def test_first_and_second_derivatives_are_those_of_the_value(make, n):
     assert torch.autograd.gradgradcheck(make(), (x, y))
 
 
+@pytest.mark.parametrize("make", [ReconstructionLoss, CKALoss])
+def test_derivatives_through_the_pooling(make):
+    x, y = (m[:, :3].clone().requires_grad_() for m in related(12))
+    ptr = torch.arange(0, 13, 3)
+    loss = make(pooling=CumulantPooling(order=2))
+    loss.alpha = 1e-2
+    assert torch.autograd.gradcheck(loss, (x, y, ptr))
+    assert torch.autograd.gradgradcheck(loss, (x, y, ptr))
+
+
 def test_derivatives_through_the_running_map():
     x, y = (m.requires_grad_() for m in related(10))
 
@@ -197,6 +207,19 @@ def test_running_moments_travel_with_the_state_and_stand_still_in_evaluation():
     assert other.eval()(*probe) == loss.eval()(*probe)
     for name, value in loss.state_dict().items():
         torch.testing.assert_close(value, state[name], rtol=0, atol=0)
+
+
+@variants
+@pytest.mark.parametrize("odd", [torch.nan, torch.inf])
+def test_a_batch_that_overflowed_gives_a_nan_and_is_forgotten(make, odd):
+    loss, clean = make(), make()
+    x, y = related()
+    for module in (loss, clean):
+        module(x, y)
+    assert torch.isnan(loss(x.index_fill(0, torch.tensor([3]), odd), y))
+    for name, value in clean.state_dict().items():
+        assert torch.equal(loss.state_dict()[name], value)
+    assert torch.equal(loss(x, y), clean(x, y))
 
 
 @pytest.mark.parametrize("debiased", [True, False])
