@@ -260,7 +260,7 @@ def test_bad_requests_fail_before_any_model_runs(
     def never(*args: object, **options: object) -> None:
         raise AssertionError("a model ran")
 
-    monkeypatch.setattr("latentcmp.gathering.run_layers", never)
+    monkeypatch.setattr("latentcmp.sources.run_layers", never)
     options, message = BAD[case]
     given = {"structures": structures, **options}
     if given["structures"] == "first":
