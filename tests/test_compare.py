@@ -187,13 +187,16 @@ def test_an_interrupted_run_leaves_earlier_results_whole(
     comparison.save(results)
     before = {path.name: path.read_bytes() for path in results.iterdir()}
     write(tmp_path / "many.extxyz", structures * 8)
-    arguments = ["compare", "sevennet-0", "chgnet-0.3.0", "-s", str(tmp_path / "many.extxyz"), "-o", str(results)]
+    arguments = ["compare", "chgnet-r2scan", "chgnet-0.3.0", "-s", str(tmp_path / "many.extxyz"), "-o", str(results)]
     command = [sys.executable, "-m", "latentcmp", *arguments]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as run:
-        time.sleep(12)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": os.environ | {"PYTHONUNBUFFERED": "1"}}
+    with subprocess.Popen(command, text=True, cwd=tmp_path, **pipes) as run:
+        while "trust" not in run.stdout.readline():  # the last line of the settings: now the work begins
+            pass
+        time.sleep(2)
         run.send_signal(signal.SIGINT)
-        _, messages = run.communicate(timeout=60)
-    assert run.returncode == 130
+        _, messages = run.communicate(timeout=240)
+    assert run.returncode == 130, messages
     assert "Interrupted" in messages
     assert "Traceback" not in messages
     assert {path.name: path.read_bytes() for path in results.iterdir()} == before

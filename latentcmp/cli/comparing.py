@@ -99,8 +99,8 @@ def compare(
     out.quiet = err.quiet = bool(rank and rank.number > 1)  # one rank speaks for all
     check_writable(output)
     default = "those of the features" if all(map(is_features, config.models)) else "built-in set"
-    show_config(out, config, ", ".join(map(str, structures or [])) or default, str(output))
     try:
+        show_config(out, config, ", ".join(map(str, structures or [])) or default, str(output))
         with progress_bars(err) as progress:
             if part:
                 _say_shard(part, output, run_shard(config, structures, progress, part, output))
