@@ -14,6 +14,7 @@ from latentcmp import JointStatistics
 from latentcmp.models.card import Adapter
 from latentcmp.nn import ReconstructionLoss
 from latentcmp.running import run_layers
+from latentcmp.statistics.gathered import parts_of
 from latentcmp.systems.split import rows_by_group
 from latentcmp.systems.system import System
 
@@ -89,6 +90,5 @@ class Probe:
         return {"to": found[0, 1].item(), "from": found[1, 0].item()}
 
     def _parts(self) -> Tensor:
-        """Fold 1, fold 2 or test of every atom: structures of a group stand in one part."""
-        test, fold = (rows_by_group(self.groups, len(self.groups), share, seed) for share, seed in ((0.2, 0), (0.5, 1)))
-        return torch.from_numpy(np.where(test, 2, fold.astype(np.int64)))
+        """Fold 1, fold 2 or test of every atom, as `compare_features` takes them: a structure is on one side."""
+        return torch.from_numpy(parts_of(rows_by_group(self.groups, len(self.groups))).astype(np.int64))
