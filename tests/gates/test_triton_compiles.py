@@ -21,9 +21,9 @@ def compile_kernel(name, arch, kind, **constants):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from latentcmp.ops.segment_cumulants import triton_kernel
+    from latentcmp.ops.segment_cumulants import triton_gradient, triton_kernel
 
-    kernel = getattr(triton_kernel, name)
+    kernel = getattr(triton_gradient if "gradient" in name else triton_kernel, name)
     sizes = {"POWERS": 16, "ROWS": 32, "COLUMNS": 64, "CHUNK": 1024, **constants}
     types = {**COMMON, **POINTERS, **WIDE, "x": f"*{kind}", "dx": f"*{kind}"}
     signature = {arg: types.get(arg, "constexpr") for arg in kernel.arg_names}

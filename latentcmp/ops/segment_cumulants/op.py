@@ -21,9 +21,9 @@ from latentcmp.segments import check_ptr
 
 _FOLDER = "latentcmp.ops.segment_cumulants"
 _KERNELS = {
-    "cpu": (f"{_FOLDER}.native", "cumulants_cpu", "gradient_cpu"),
-    "cuda": (f"{_FOLDER}.native", "cumulants_cuda", "gradient_cuda"),
-    "triton": (f"{_FOLDER}.triton_kernel", "cumulants_triton", "gradient_triton"),
+    "cpu": (f"{_FOLDER}.native:cumulants_cpu", f"{_FOLDER}.native:gradient_cpu"),
+    "cuda": (f"{_FOLDER}.native:cumulants_cuda", f"{_FOLDER}.native:gradient_cuda"),
+    "triton": (f"{_FOLDER}.triton_kernel:cumulants_triton", f"{_FOLDER}.triton_gradient:gradient_triton"),
 }
 
 torch.library.define(
@@ -42,14 +42,14 @@ def _forward(x: Tensor, ptr: Tensor, order: int, root: bool, residual: bool, bac
     if backend == "reference":
         with torch.no_grad():
             return segment_cumulants_reference(x, ptr, order, root), _no_residual(x)
-    return _kernel(backend, 1)(x, ptr, order, root, residual)
+    return _kernel(backend, 0)(x, ptr, order, root, residual)
 
 
 @torch.library.impl("latentcmp::segment_cumulants_backward", ("CPU", "CUDA"))
 def _backward(grad: Tensor, x: Tensor, ptr: Tensor, out: Tensor, residual: Tensor, root: bool, backend: str) -> Tensor:
     if backend == "reference":
         return segment_gradient_reference(grad, x, ptr, out.size(1), root)
-    return _kernel(backend, 2)(grad, x, ptr, out, residual, root)
+    return _kernel(backend, 1)(grad, x, ptr, out, residual, root)
 
 
 @torch.library.register_fake("latentcmp::segment_cumulants")
@@ -91,8 +91,8 @@ def double_backward(
 
 
 def _kernel(backend: str, which: int) -> Callable:
-    names = _KERNELS[backend]
-    return getattr(import_module(names[0]), names[which])
+    module, name = _KERNELS[backend][which].split(":")
+    return getattr(import_module(module), name)
 
 
 def _no_residual(x: Tensor) -> Tensor:

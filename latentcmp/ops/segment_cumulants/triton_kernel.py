@@ -1,4 +1,4 @@
-"""The operator in Triton: one program for each piece of a segment and block of columns.
+"""Cumulants in Triton: one program for each piece of a segment and block of columns.
 
 Pieces are CHUNK rows counted from a segment's own first row; nothing about ptr is known on the host, so a
 window of CHUNK rows of x finds the pieces that start in it. Partial sums merge in a fixed order.
@@ -16,12 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from latentcmp.ops.segment_cumulants.reference import (
-    accumulation_dtype,
-    gradient_coefficients,
-    output_dtype,
-    through_root,
-)
+from latentcmp.ops.segment_cumulants.reference import output_dtype
 
 CHUNK = 1024
 ROWS = 32
@@ -30,7 +25,7 @@ POWERS = 16  # a power of two above the highest order: rows 0 .. order of it are
 
 
 @triton.jit
-def _segment_rows(ptr, segment, n_rows):
+def segment_rows(ptr, segment, n_rows):
     """First and last row of a segment, inside x whatever ptr holds."""
     first = tl.minimum(tl.maximum(tl.load(ptr + segment), 0), n_rows)
     last = tl.minimum(tl.maximum(tl.load(ptr + segment + 1), first), n_rows)
@@ -51,12 +46,12 @@ def _segment_of(ptr, row, n_segments, steps):
 
 
 @triton.jit
-def _piece(ptr, window, slot, n_rows, n_segments, steps, CHUNK: tl.constexpr):
+def piece(ptr, window, slot, n_rows, n_segments, steps, CHUNK: tl.constexpr):
     """Segment, its rows, and the first row of the piece of a long one that starts in a window (-1: none)."""
     begin = window * CHUNK
     end = tl.minimum(begin + CHUNK, n_rows)
     segment = _segment_of(ptr, tl.where(slot == 0, begin, end - 1), n_segments, steps)
-    first, last = _segment_rows(ptr, segment, n_rows)
+    first, last = segment_rows(ptr, segment, n_rows)
     inside = (first > begin) == (slot == 1)
     skipped = tl.where(slot == 0, (begin - first + CHUNK - 1) // CHUNK * CHUNK, 0)
     start = first + skipped
@@ -173,7 +168,7 @@ def _segments_kernel(
     """Segments of up to CHUNK rows, empty ones too (their sums are 0)."""
     segment = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    first, last = _segment_rows(ptr, segment, n_rows)
+    first, last = segment_rows(ptr, segment, n_rows)
     if last - first <= CHUNK:
         if last > first:
             mean, sums = _power_sums(x, stride, first, last, columns, D, POWERS, ROWS, ORDER)
@@ -193,7 +188,7 @@ def _chunks_kernel(
     """Partial sums [2 * windows, ORDER + 2, D], a mean and powers 0 .. ORDER, of pieces of long segments."""
     window, slot = tl.program_id(0).to(tl.int64), tl.program_id(1)
     columns = tl.program_id(2) * COLUMNS + tl.arange(0, COLUMNS)
-    _, _, last, start = _piece(ptr, window, slot, n_rows, n_segments, steps, CHUNK)
+    _, _, last, start = piece(ptr, window, slot, n_rows, n_segments, steps, CHUNK)
     if start >= 0:
         last = tl.minimum(start + CHUNK, last)
         mean, sums = _power_sums(x, stride, start, last, columns, D, POWERS, ROWS, ORDER)
@@ -212,7 +207,7 @@ def _merge_kernel(
     """The long segment that begins in a window: its pieces about their joint mean, in row order."""
     window, slot = tl.program_id(0).to(tl.int64), tl.program_id(1)
     columns = tl.program_id(2) * COLUMNS + tl.arange(0, COLUMNS)
-    segment, first, last, start = _piece(ptr, window, slot, n_rows, n_segments, steps, CHUNK)
+    segment, first, last, start = piece(ptr, window, slot, n_rows, n_segments, steps, CHUNK)
     if (start >= 0) & (start == first):
         inside = columns < D
         which = tl.arange(0, POWERS)[:, None]
@@ -233,46 +228,6 @@ def _merge_kernel(
             sums = tl.load(base[None, :] + (which + 1) * D, mask=mask, other=0.0)
             total += _shifted(sums, tl.load(base, mask=inside, other=0.0) - mean, binomials, POWERS, ORDER)
         _write(out, residual, segment, columns, D, mean, total, binomials, order, POWERS, ORDER, ROOT)
-
-
-@triton.jit
-def _gradient_rows(
-    x, centre, left, coefficients, dx, segment, first, last, columns, stride, D,
-    ROWS: tl.constexpr, ORDER: tl.constexpr,
-):  # fmt: skip
-    inside = columns < D
-    middle = tl.load(centre + segment * ORDER * D + columns, mask=inside, other=0.0)
-    rest = tl.load(left + segment * D + columns, mask=inside, other=0.0)
-    base = coefficients + segment * ORDER * D + columns
-    for start in range(first, last, ROWS):
-        rows = start + tl.arange(0, ROWS)
-        mask = (rows < last)[:, None] & inside[None, :]
-        value = tl.load(x + rows[:, None] * stride + columns[None, :], mask=mask, other=0.0)
-        d = value.to(middle.dtype) - middle[None, :] - rest[None, :]
-        d = d.to(coefficients.dtype.element_ty)
-        slope = tl.zeros_like(d)
-        for j in tl.static_range(ORDER):
-            slope = slope * d + tl.load(base + (ORDER - 1 - j) * D, mask=inside, other=0.0)[None, :]
-        place = dx + rows[:, None] * D + columns[None, :]
-        tl.store(place, slope.to(dx.dtype.element_ty), mask=mask)
-
-
-@triton.jit
-def _gradient_kernel(
-    x, ptr, centre, left, coefficients, dx, stride, D, n_rows, n_segments, steps,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHUNK: tl.constexpr, ORDER: tl.constexpr, LONG: tl.constexpr,
-):  # fmt: skip
-    """LONG: pieces of long segments, one for each window and slot; else one short segment a program."""
-    columns = tl.program_id(2) * COLUMNS + tl.arange(0, COLUMNS)
-    if LONG:
-        window, slot = tl.program_id(0).to(tl.int64), tl.program_id(1)
-        segment, _, end, first = _piece(ptr, window, slot, n_rows, n_segments, steps, CHUNK)
-        last = tl.where(first >= 0, tl.minimum(first + CHUNK, end), first)
-    else:
-        segment = tl.program_id(0).to(tl.int64)
-        first, last = _segment_rows(ptr, segment, n_rows)
-        last = tl.where(last - first > CHUNK, first, last)
-    _gradient_rows(x, centre, left, coefficients, dx, segment, first, last, columns, stride, D, ROWS, ORDER)
 
 
 def cumulants_triton(x: Tensor, ptr: Tensor, order: int, root: bool, residual: bool) -> tuple[Tensor, Tensor]:
@@ -298,35 +253,6 @@ def cumulants_triton(x: Tensor, ptr: Tensor, order: int, root: bool, residual: b
         _chunks_kernel[(windows, 2, blocks)](x, ptr, partials, x.stride(0), *where, ROWS=ROWS, **sizes)
         _merge_kernel[(windows, 2, blocks)](ptr, partials, out, left, binomials, *where, order, ROOT=root, **sizes)
     return out, kept if residual else kept.clone()
-
-
-def gradient_triton(grad: Tensor, x: Tensor, ptr: Tensor, out: Tensor, residual: Tensor, root: bool) -> Tensor:
-    """The cotangent [n_atoms, D] of x, in its dtype, from that of ``out``."""
-    x, ptr, out = x.contiguous(), ptr.contiguous(), out.contiguous()
-    dx = torch.empty_like(x)
-    n_systems, order, columns = out.shape
-    if dx.numel() == 0 or n_systems == 0:
-        return dx
-    coefficients = _coefficients(grad, out, ptr.diff()[:, None].clamp(min=1).double(), x.dtype, root)
-    where = (x.stride(0), columns, x.size(0), n_systems, n_systems.bit_length())
-    sizes = {"ROWS": ROWS, "COLUMNS": COLUMNS, "CHUNK": CHUNK, "ORDER": order}
-    blocks, windows = triton.cdiv(columns, COLUMNS), triton.cdiv(x.size(0), CHUNK)
-    given = (x, ptr, out, residual.contiguous(), coefficients, dx, *where)
-    _gradient_kernel[(n_systems, 1, blocks)](*given, LONG=False, **sizes)
-    if windows > 1:
-        _gradient_kernel[(windows, 2, blocks)](*given, LONG=True, **sizes)
-    return dx
-
-
-def _coefficients(grad: Tensor, out: Tensor, counts: Tensor, dtype: torch.dtype, root: bool) -> Tensor:
-    """[n_systems, order, D] coefficients of powers of the centred value."""
-    cumulants = [torch.zeros_like(out[:, 0], dtype=torch.float64)] * 2 + list(out.double()[:, 1:].unbind(1))
-    grad = grad.double()
-    if root:
-        cumulants = [k if m < 2 else k.sign() * k.abs() ** m for m, k in enumerate(cumulants)]
-        grad = through_root(grad, cumulants, torch.finfo(out.dtype).tiny)
-    found = gradient_coefficients(grad, cumulants, counts)
-    return torch.stack(found, 1).to(accumulation_dtype(dtype, out.size(1)))
 
 
 @cache
