@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 2048  # rows: enough for a matrix product to run at full speed, few enough to stay near the caches
-PANEL = 192  # columns of the upper triangle formed at a time
+PANEL = 256  # columns of a triangle that are not divided further
 LINE = 8  # float64 numbers in a cache line
 LIMIT = 1e5  # sum of squares of a whitened column up to which a Cholesky factor keeps eleven digits
 
@@ -111,9 +111,15 @@ class FactorStream(GramStream):
 
 def add_lower_gram(total: Tensor, rows: Tensor) -> None:
     """Add rows' rows to the lower triangle of `total`; what lies above the diagonal is left undefined."""
-    for start in range(0, total.shape[0], PANEL):
-        stop = start + PANEL
-        total[start:stop, :stop].addmm_(rows[:, start:stop].mT, rows[:, :stop])
+    size = len(total)
+    if size <= PANEL:
+        total.addmm_(rows.mT, rows)
+        return
+    half = -(-size // 2 // LINE) * LINE
+    head, tail = slice(None, half), slice(half, None)
+    total[tail, head].addmm_(rows[:, tail].mT, rows[:, head])
+    add_lower_gram(total[head, head], rows[:, head])
+    add_lower_gram(total[tail, tail], rows[:, tail])
 
 
 def _regularise(r: Tensor) -> None:
