@@ -7,6 +7,7 @@ for a cluster rests on bytes, operations and the size of the reduction, and on t
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> list[dict]:
     """Rows for each size, for the fitted model, and for a real model."""
+    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "1000000")  # or the peak is one of what malloc happened to keep
     sizes = [int(n * options.scale) for n in [*options.atoms, *([1e7] if options.large else [])]]
     rows = []
     for n in sizes:

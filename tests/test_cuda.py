@@ -163,11 +163,13 @@ def test_the_drift_monitor_waits_for_nothing_until_it_is_asked():
     for net in (model, twin):
         torch.nn.init.eye_(net[0].weight)
     monitors[0].step(0)  # the first run loads libraries
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        monitors[0].step(1)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as trace:
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            monitors[0].step(1)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert not [event.name for event in trace.events() if "DtoH" in event.name]
     monitors[1].step(1)
     found, expected = (monitor.compute()[-1]["layers"]["2"] for monitor in monitors)
     assert found["gfre_to_reference"] == pytest.approx(expected["gfre_to_reference"], rel=1e-4)
