@@ -10,7 +10,7 @@ import torch
 from latentcmp.ops.segment_cumulants.reference import segment_cumulants_reference
 
 from .registry import KINDS, SHAPES, Peer, Problem, make_problem, pooling_peers
-from .run import measure, print_table
+from .run import is_wanted, measure, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,9 +64,7 @@ def run_problem(problem: Problem, options: argparse.Namespace) -> list[dict]:
     """Rows of the table for one problem, forward and where asked forward + backward."""
     peers, errors = [], {}
     for peer in pooling_peers(options.device):
-        if peer.missing() or (peer.slow and not options.slow) or options.only not in peer.name:
-            continue
-        if peer.name.startswith("latentcmp") or not options.ours:
+        if is_wanted(peer.name, options) and not peer.missing() and (options.slow or not peer.slow):
             errors[peer.name] = check(peer, problem)
             peers.append(peer)
     rows = []

@@ -21,7 +21,7 @@ from latentcmp import JointStatistics
 from latentcmp.reconstruction.folds import halves, two_folds
 
 from . import local
-from .run import measure, print_table
+from .run import is_wanted, measure, print_table
 
 SHAPES = {"10k-128": (10_000, 128), "10k-256": (10_000, 256), "10k-512": (10_000, 512), "50k-256": (50_000, 256)}
 ALPHAS = np.geomspace(1e-9, 0.9, 20)
@@ -112,9 +112,9 @@ def run_problem(problem: Problem, options: argparse.Namespace) -> list[dict]:
 
 
 def _takes_part(peer: Peer, n: int, options: argparse.Namespace) -> bool:
-    if options.only not in peer.name or (peer.needs and find_spec(peer.needs) is None):
+    if not is_wanted(peer.name, options) or (peer.needs and find_spec(peer.needs) is None):
         return False
-    return peer.name.startswith("latentcmp") or not (options.ours or (n > peer.most_rows and not options.slow))
+    return options.slow or n <= peer.most_rows
 
 
 def statistics(method: str) -> Callable[[Problem], Callable[[], float]]:

@@ -34,6 +34,11 @@ HEADINGS = {"over_floor": "/ floor", "over_ours": "/ first"}
 FORMATS = {"ms": ".3f", "over_floor": ".2f", "over_ours": ".2f", "error": ".1e"}
 
 
+def is_wanted(name: str, options: argparse.Namespace) -> bool:
+    """Whether --only and --ours leave a measurement in."""
+    return any(part in name for part in options.only) and (name.startswith("latentcmp") or not options.ours)
+
+
 def clock(device: str) -> Callable[[], float]:
     """CPU time of the process with one thread on a CPU, else wall time, in seconds."""
     return time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
@@ -94,7 +99,7 @@ def _add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeat", type=int, default=9)
     parser.add_argument("--slow", action="store_true", help="the slowest peers too")
     parser.add_argument("--ours", action="store_true", help="no peers")
-    parser.add_argument("--only", default="", help="names that contain this")
+    parser.add_argument("--only", nargs="+", default=[""], help="names that contain one of these")
 
 
 def print_table(rows: list[dict]) -> None:
