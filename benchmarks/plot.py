@@ -73,7 +73,8 @@ def _draw(axis: Axes, rows: list[dict], over: str, colours: dict[str, str], styl
 def _furnish(axis: Axes, over: str, label: str) -> None:
     axis.set_xscale("log", base=2 if over == "columns" else 10)
     axis.set_yscale("log")
-    axis.xaxis.set_major_formatter("{x:,.0f}")
+    if over == "columns":
+        axis.xaxis.set_major_formatter("{x:.0f}")
     axis.yaxis.set_major_formatter("{x:g}")
     axis.axhline(1.0, color="black", linewidth=0.8)
     axis.set_xlabel(label)
