@@ -118,7 +118,7 @@ def print_table(rows: list[dict]) -> None:
 
 
 def write(rows: list[dict], options: argparse.Namespace) -> Path:
-    device = torch.cuda.get_device_name() if options.device == "cuda" else platform.processor() or platform.machine()
+    device = torch.cuda.get_device_name() if options.device == "cuda" else processor()
     now = datetime.now(timezone.utc)
     settings = {
         "operator": options.operator,
@@ -134,6 +134,14 @@ def write(rows: list[dict], options: argparse.Namespace) -> Path:
     path.write_text(json.dumps({**settings, "rows": rows}, indent=1) + "\n")
     print(f"\n{path}")
     return path
+
+
+def processor() -> str:
+    """What the system calls its processor."""
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text().splitlines() if known.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _cell(name: str, value: object) -> str:

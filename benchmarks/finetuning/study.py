@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import time
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -31,6 +30,7 @@ from latentcmp import compare_features
 from latentcmp.models.card import Adapter
 from latentcmp.models.registry import load
 
+from ..run import processor
 from .features import LAYERS, Anchor, Probe
 from .figure import draw
 from .labels import Labelled, element_shift, label, shifted
@@ -172,7 +172,7 @@ def run(options: argparse.Namespace) -> Path:
 def describe(study: Study, settings: Settings, seconds: float) -> dict[str, Any]:
     """What made the numbers."""
     return {
-        "device": platform.processor() or platform.machine(),
+        "device": processor(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "torch": torch.__version__,
         "cpu_seconds": round(seconds),
