@@ -1,5 +1,10 @@
 """Structures and features of real models that several test files share; each model runs once a session."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: several processes share the cores
+
 from importlib.util import find_spec
 
 import numpy as np
