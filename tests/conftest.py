@@ -5,7 +5,11 @@ import os
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: several processes share the cores
 
+import subprocess
+import sys
+from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,3 +63,22 @@ def chgnet_features(structures: list[Atoms], all_models: None) -> Features:
 @pytest.fixture(scope="session")
 def sevennet_features(structures: list[Atoms], all_models: None) -> Features:
     return latentcmp.extract("sevennet-0", structures, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def run_ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, int], Path]:
+    """Run SCRIPT RANK WORLD FOLDER for every rank, and give the folder; one that hangs is ended and fails the tests."""
+
+    def run(script: Path, world: int) -> Path:
+        folder = tmp_path_factory.mktemp("ranks")
+        commands = [[sys.executable, script, str(rank), str(world), folder] for rank in range(world)]
+        ranks = [subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE) for command in commands]
+        try:
+            said = [rank.communicate(timeout=240)[1].decode() for rank in ranks]
+        finally:
+            for rank in ranks:
+                rank.kill()
+        assert [rank.returncode for rank in ranks] == [0] * world, "\n".join(said)
+        return folder
+
+    return run

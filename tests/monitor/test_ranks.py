@@ -2,8 +2,7 @@
 
 import json
 import math
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,20 +18,9 @@ SCRIPT = Path(__file__).with_name("drift_rank.py")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What both ranks wrote; a rank that hangs is ended, and fails the tests."""
-    folder = tmp_path_factory.mktemp("ranks")
-    ranks = [
-        subprocess.Popen([sys.executable, SCRIPT, str(rank), "2", folder], cwd=folder, stderr=subprocess.PIPE)
-        for rank in range(2)
-    ]
-    try:
-        said = [rank.communicate(timeout=240)[1].decode() for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(said)
-    return folder
+def folder(run_ranks: Callable[[Path, int], Path]) -> Path:
+    """What both ranks wrote."""
+    return run_ranks(SCRIPT, 2)
 
 
 @pytest.mark.parametrize("scene", SCENES)

@@ -1,7 +1,6 @@
 """Statistics of several real processes (gloo) against those of one."""
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,20 +14,9 @@ SCRIPT = Path(__file__).with_name("reduce_rank.py")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What three ranks wrote; a rank that hangs is ended, and fails the tests."""
-    folder = tmp_path_factory.mktemp("ranks")
-    ranks = [
-        subprocess.Popen([sys.executable, SCRIPT, str(rank), "3", folder], cwd=folder, stderr=subprocess.PIPE)
-        for rank in range(3)
-    ]
-    try:
-        said = [rank.communicate(timeout=240)[1].decode() for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0, 0], "\n".join(said)
-    return folder
+def folder(run_ranks: Callable[[Path, int], Path]) -> Path:
+    """What three ranks wrote."""
+    return run_ranks(SCRIPT, 3)
 
 
 @pytest.mark.parametrize("method", ["qr", "gram"])
