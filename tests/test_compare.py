@@ -180,6 +180,11 @@ def test_an_output_directory_that_cannot_be_written_is_found_early(tmp_path: Pat
     assert not (tmp_path / "a").exists()
 
 
+def _heed_interrupts() -> None:
+    """A process that a shell starts in the background ignores them, and so would what it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupted_run_leaves_earlier_results_whole(
     all_models: None, comparison: Comparison, tmp_path: Path, structures: list[Atoms]
 ) -> None:
@@ -190,7 +195,7 @@ def test_an_interrupted_run_leaves_earlier_results_whole(
     arguments = ["compare", "chgnet-r2scan", "chgnet-0.3.0", "-s", str(tmp_path / "many.extxyz"), "-o", str(results)]
     command = [sys.executable, "-m", "latentcmp", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": os.environ | {"PYTHONUNBUFFERED": "1"}}
-    with subprocess.Popen(command, text=True, cwd=tmp_path, **pipes) as run:
+    with subprocess.Popen(command, text=True, cwd=tmp_path, preexec_fn=_heed_interrupts, **pipes) as run:
         while "trust" not in run.stdout.readline():  # the last line of the settings: now the work begins
             pass
         time.sleep(2)
