@@ -39,7 +39,7 @@ class GramStream:
         """Bring `total` up to date with all rows."""
         self._empty_block()
         if not self.settled:
-            self.total.tril_().add_(self.total.tril(-1).mT.contiguous())  # copied first: a strided sum is far slower
+            mirror_lower(self.total)
             self.settled = True
 
     def _block_rows(self) -> int:
@@ -120,6 +120,19 @@ def add_lower_gram(total: Tensor, rows: Tensor) -> None:
     total[tail, head].addmm_(rows[:, tail].mT, rows[:, head])
     add_lower_gram(total[head, head], rows[:, head])
     add_lower_gram(total[tail, tail], rows[:, tail])
+
+
+def mirror_lower(total: Tensor) -> None:
+    """Fill the upper triangle from the lower one."""
+    size = len(total)
+    if size <= PANEL:
+        total.copy_(total.tril() + total.tril(-1).mT)
+        return
+    half = -(-size // 2 // LINE) * LINE
+    head, tail = slice(None, half), slice(half, None)
+    total[head, tail] = total[tail, head].mT
+    mirror_lower(total[head, head])
+    mirror_lower(total[tail, tail])
 
 
 def _regularise(r: Tensor) -> None:
