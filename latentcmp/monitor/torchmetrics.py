@@ -1,7 +1,6 @@
 """GFRE as a metric of torchmetrics: `from latentcmp.monitor.torchmetrics import GlobalReconstructionError`."""
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import torch
@@ -12,72 +11,65 @@ from latentcmp.errors import InputError, MissingPackageError
 from latentcmp.statistics.joint import JointStatistics
 from latentcmp.systems.split import parts_by_group
 
+try:
+    from torchmetrics import Metric
+except ImportError as error:
+    raise MissingPackageError("torchmetrics is missing: pip install torchmetrics") from error
+
 SOURCE, TARGET = "source", "target"
 
 
-@cache
-def _metric_class() -> type:
-    """Defined on first use: importing this module must not import torchmetrics."""
-    try:
-        from torchmetrics import Metric
-    except ImportError as error:
-        raise MissingPackageError("torchmetrics is missing: pip install torchmetrics") from error
+class GlobalReconstructionError(Metric):
+    """GFRE(source -> target) over all rows seen: 0 a perfect rebuild, 1 no better than the mean.
 
-    class GlobalReconstructionError(Metric):
-        """GFRE(source -> target) over all rows seen: 0 a perfect rebuild, 1 no better than the mean.
+    Its one state is the sum of Gram matrices of the three parts, so processes meet in one all_reduce. Sums need a
+    pivot that is the same everywhere: `pivot` [source_width + target_width], near the mean of the features where
+    that is far from zero. Blind under 1e-7 of the largest singular value, as every Gram matrix.
+    """
 
-        Its one state is the sum of Gram matrices of the three parts, so processes meet in one all_reduce. Sums need a
-        pivot that is the same everywhere: `pivot` [source_width + target_width], near the mean of the features where
-        that is far from zero. Blind under 1e-7 of the largest singular value, as every Gram matrix.
+    is_differentiable, higher_is_better, full_state_update = False, False, False
+    gram: Tensor
+
+    def __init__(
+        self,
+        source_width: int,
+        target_width: int,
+        pivot: Tensor | None = None,
+        test_fraction: float = 0.2,
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(**{"dist_sync_fn": _all_reduce, **options})
+        self.widths = {SOURCE: source_width, TARGET: target_width}
+        self.test_fraction, self.seed = test_fraction, seed
+        empty = JointStatistics(self.widths, "gram")
+        columns = source_width + target_width
+        if pivot is not None and pivot.shape != (columns,):
+            raise InputError(f"pivot must be [{columns}], got {tuple(pivot.shape)}")
+        self.pivot = torch.zeros(columns) if pivot is None else pivot.detach().cpu()
+        self.add_state("gram", empty.parts, dist_reduce_fx="sum")
+
+    def update(self, source: Tensor, target: Tensor, groups: Sequence[Any]) -> None:
+        """Add rows [n, D_X] and [n, D_Y]; `groups` [n] are labels on the host, such as the structure of each row.
+
+        All rows of a label go to one part, a test or training fold, by a keyed hash of it. Raises InputError.
         """
+        part = torch.from_numpy(parts_by_group(groups, self.test_fraction, self.seed)).to(self.gram.device)
+        statistics = self._statistics()
+        statistics.update({SOURCE: source, TARGET: target}, part)
+        self.gram = statistics.parts
 
-        is_differentiable, higher_is_better, full_state_update = False, False, False
-        gram: Tensor
+    def compute(self) -> Tensor:
+        """The error, 0-dimensional, float64. Raises InputError where a part has no rows."""
+        return self._statistics().errors()[0, 1].to(self.gram.device)
 
-        def __init__(
-            self,
-            source_width: int,
-            target_width: int,
-            pivot: Tensor | None = None,
-            test_fraction: float = 0.2,
-            seed: int = 0,
-            **options: Any,
-        ) -> None:
-            super().__init__(**{"dist_sync_fn": _all_reduce, **options})
-            self.widths = {SOURCE: source_width, TARGET: target_width}
-            self.test_fraction, self.seed = test_fraction, seed
-            empty = JointStatistics(self.widths, "gram")
-            columns = source_width + target_width
-            if pivot is not None and pivot.shape != (columns,):
-                raise InputError(f"pivot must be [{columns}], got {tuple(pivot.shape)}")
-            self.pivot = torch.zeros(columns) if pivot is None else pivot.detach().cpu()
-            self.add_state("gram", empty.parts, dist_reduce_fx="sum")
-
-        def update(self, source: Tensor, target: Tensor, groups: Sequence[Any]) -> None:
-            """Add rows [n, D_X] and [n, D_Y]; `groups` [n] are labels on the host, such as the structure of each row.
-
-            All rows of a label go to one part, a test or training fold, by a keyed hash of it. Raises InputError.
-            """
-            part = torch.from_numpy(parts_by_group(groups, self.test_fraction, self.seed)).to(self.gram.device)
-            statistics = self._statistics()
-            statistics.update({SOURCE: source, TARGET: target}, part)
-            self.gram = statistics.parts
-
-        def compute(self) -> Tensor:
-            """The error, 0-dimensional, float64. Raises InputError where a part has no rows."""
-            return self._statistics().errors()[0, 1].to(self.gram.device)
-
-        def _statistics(self) -> JointStatistics:
-            """Statistics that hold the rows of the state, in tensors of their own."""
-            found = JointStatistics(self.widths, "gram", self.gram.device)
-            found.parts = self.gram.clone()
-            found.counts = self.gram[:, 0, 0].round().long()
-            found.pivot = self.pivot.to(self.gram)
-            return found
-
-    GlobalReconstructionError.__module__ = __name__
-    GlobalReconstructionError.__qualname__ = "GlobalReconstructionError"
-    return GlobalReconstructionError
+    def _statistics(self) -> JointStatistics:
+        """Statistics that hold the rows of the state, in tensors of their own."""
+        found = JointStatistics(self.widths, "gram", self.gram.device)
+        found.parts = self.gram.clone()
+        found.counts = self.gram[:, 0, 0].round().long()
+        found.pivot = self.pivot.to(self.gram)
+        return found
 
 
 def _all_reduce(state: Tensor, group: Any = None) -> list[Tensor]:
@@ -85,9 +77,3 @@ def _all_reduce(state: Tensor, group: Any = None) -> list[Tensor]:
     total = state.clone()
     dist.all_reduce(total, group=group)
     return [total]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "GlobalReconstructionError":
-        return _metric_class()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

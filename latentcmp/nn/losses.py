@@ -6,6 +6,7 @@ the two inputs, at least float32. Nothing waits for the device. Values are not l
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Literal, get_args
 
 import torch
@@ -19,7 +20,7 @@ from latentcmp.segments import Segments
 Detach = Literal["none", "map", "source", "target"]
 
 
-class _FeatureLoss(torch.nn.Module):
+class _FeatureLoss(torch.nn.Module, ABC):
     """Takes two feature matrices of the same rows, pools them where asked, and hands them on in float64."""
 
     def __init__(self, pooling: torch.nn.Module | None, min_rows: int) -> None:
@@ -38,8 +39,9 @@ class _FeatureLoss(torch.nn.Module):
         found = self._loss(source.double(), target.double(), *roundings)
         return found.to(torch.promote_types(torch.promote_types(source.dtype, target.dtype), torch.float32))
 
+    @abstractmethod
     def _loss(self, x: Tensor, y: Tensor, rounding_x: float, rounding_y: float) -> Tensor:
-        raise NotImplementedError
+        """The loss of float64 rows, whose own dtypes round to these shares."""
 
     def _pooled(self, source: Tensor, target: Tensor, segments: Segments | Tensor | None) -> tuple[Tensor, Tensor]:
         if (self.pooling is None) != (segments is None):

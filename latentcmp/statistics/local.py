@@ -52,15 +52,19 @@ class RunningLocalErrors:
         """Errors [m] of every test row and target. Raises InputError for fewer training rows than k."""
         found = self._nearest[source].neighbours()
         known = {name: self.scalings[name](rows.double()) for name, rows in found.payload.items()}
-        errors = {}
+        m, most = found.rows.shape
+        rows = torch.arange(m * most, device=found.rows.device).view(m, most)
+        by_k: dict[int, list[str]] = {}
         for target in self.widths:
-            k, (m, most) = self._points(source, target), found.rows.shape
-            rows = torch.arange(m * most, device=found.rows.device).view(m, most)[:, :k]
-            of_target = known[target].flatten(0, 1), self.test[target]
-            (errors[target],) = errors_of_neighbours(
-                known[source].flatten(0, 1), self.test[source], [of_target], rows, solver=solver, alphas=alphas
+            by_k.setdefault(self._points(source, target), []).append(target)
+        errors: dict[str, Tensor] = {}
+        for k, members in by_k.items():  # targets of one k share the factors of the source
+            sides = [(known[target].flatten(0, 1), self.test[target]) for target in members]
+            of_k = errors_of_neighbours(
+                known[source].flatten(0, 1), self.test[source], sides, rows[:, :k], solver=solver, alphas=alphas
             )
-        return errors
+            errors.update(zip(members, of_k, strict=True))
+        return {target: errors[target] for target in self.widths}
 
     def errors(self, solver: Solver = "cutoff", alphas: np.ndarray | None = None) -> Tensor:
         """LFRE of all ordered pairs: [n_names, n_names] on the CPU, sources in rows, in the order of the widths."""
