@@ -16,15 +16,15 @@ from latentcmp.monitor.labels import Labels
 from latentcmp.monitor.layer import as_rows, lay_out, same_layers
 from latentcmp.monitor.measure import Observation, measure, nothing, observe
 from latentcmp.monitor.probe import (
-    Forward,
     Model,
+    Share,
     activations,
     checked_probe,
     device_of,
-    forwards_of_batches,
-    forwards_of_systems,
     module_of,
     points_of,
+    share_of_batches,
+    share_of_systems,
 )
 from latentcmp.monitor.ranks import Ranks
 from latentcmp.segments import Segments
@@ -52,7 +52,8 @@ class DriftMonitor:
     are atomic numbers. `resolve` asks for errors of each of "elements" and "structures" where they are known. `local`
     asks for LFRE, which keeps the features of every pending probe. `gradients` is for modules that differentiate
     inside their forward. With a process `group` every rank makes the monitor alike and runs its share of the batches;
-    `compute`, `state_dict` and the construction are then collective, and all ranks get the answer of one process.
+    `compute`, `state_dict` and the construction are then collective, and all ranks get the answer of one process. LFRE
+    has its neighbours everywhere: for it `compute` brings the features of the whole probe to every rank.
 
     Raises InputError or HookError at construction for all that does not fit, a probe too small for a layer included.
     """
@@ -83,17 +84,15 @@ class DriftMonitor:
         self.every, self.local, self.on_error, self.max_pending = every, local, on_error, max_pending
         self._model, self._reduce, self._method, self._gradients = model, reduce, method, gradients
         self._ranks = Ranks(group)
-        if local and self._ranks.size > 1:
-            raise InputError("local errors need all rows in one process; leave local out, or group")
         self._given = [points] if isinstance(points, (str, HookPoint)) else list(points)
         self._points = points_of(model, self._given)
         self._device = device_of(module_of(model))
         self._probe, self._batch_atoms = checked_probe(model, reference, probe), batch_atoms
-        self._forwards = self._forwards_of(model)
+        self._share = self._share_of(model)
         labels = Labels.of_systems(self._probe) if isinstance(model, Adapter) else Labels.of_rows(segments, numbers)
         self._layers = {
             name: lay_out(self._points[name], values, reduce, labels, self._ranks, test_fraction, seed, resolve)
-            for name, values in self._run_or_raise(model, self._forwards).items()
+            for name, values in self._run_or_raise(model, self._share).items()
         }
         if reference is not None:
             self._refer(reference)
@@ -143,15 +142,15 @@ class DriftMonitor:
         self._records, self._due = deepcopy(list(state["records"])), state["due"]
         self._pending = []
 
-    def _forwards_of(self, model: Model) -> list[Forward]:
+    def _share_of(self, model: Model) -> Share:
         if isinstance(model, Adapter):
-            return forwards_of_systems(model, self._probe, self._ranks, self._batch_atoms)
-        return forwards_of_batches(module_of(model), self._probe, self._ranks)
+            return share_of_systems(model, self._probe, self._ranks, self._batch_atoms)
+        return share_of_batches(module_of(model), self._probe, self._ranks)
 
-    def _run_or_raise(self, model: Model, forwards: Sequence[Forward]) -> dict[str, list[Tensor]]:
+    def _run_or_raise(self, model: Model, share: Share) -> dict[str, list[Tensor]]:
         """Activations of all points; where a rank has none of one, all ranks raise."""
         points = points_of(model, self._given)
-        found, failed = activations(module_of(model), forwards, points, self._gradients)
+        found, failed = activations(module_of(model), share, points, self._gradients)
         for reasons in self._ranks.gather({name: str(error) for name, error in failed.items()}):
             for name, reason in reasons.items():
                 raise InputError(f"the probe gives no features of layer {name!r}: {reason}") from failed.get(name)
@@ -168,7 +167,7 @@ class DriftMonitor:
                 layer.refer(given[name][torch.from_numpy(layer.rows).to(given[name].device)])
             return
         points = points_of(reference, self._given)
-        for name, values in self._run_or_raise(reference, self._forwards_of(reference)).items():
+        for name, values in self._run_or_raise(reference, self._share_of(reference)).items():
             self._layers[name].refer(as_rows(values, points[name], self._reduce))
 
     def _observe(self) -> dict[str, Observation | str]:
@@ -177,7 +176,7 @@ class DriftMonitor:
         try:
             if device_of(module) != self._device:
                 raise InputError(f"the model is on {device_of(module)}, but was on {self._device} for this monitor")
-            found, failed = activations(module, self._forwards, self._points, self._gradients)
+            found, failed = activations(module, self._share, self._points, self._gradients)
         except Exception as error:
             failed = dict.fromkeys(self._layers, error)
         for name, layer in self._layers.items():

@@ -71,15 +71,16 @@ def measure(layer: Layer, seen: Observation, ranks: Ranks, local: bool) -> dict[
     record["linear_cka"] = float(linear_cka(seen.statistics)[0, 1])
     record["effective_rank"] = float(effective_rank(seen.statistics)[names.index(NOW)])
     if local:
-        record |= _local(layer, seen)
+        record |= _local(layer, seen, ranks)
     return record | (_resolved(layer, seen, ranks, local) if layer.marks else {})
 
 
-def _local(layer: Layer, seen: Observation) -> dict[str, float]:
+def _local(layer: Layer, seen: Observation, ranks: Ranks) -> dict[str, float]:
+    """LFRE both ways. The neighbours of a row may lie on any rank, so every rank takes all rows, in their own order."""
     assert seen.rows is not None
-    train = (layer.part != 2).nonzero()[:, 0]
-    matrices = {REFERENCE: layer.reference, NOW: seen.rows}
-    rows = {name: Rows.split(values, train, layer.test_rows, name) for name, values in matrices.items()}
+    part, reference, now = (ranks.whole(layer.positions, own) for own in (layer.part, layer.reference, seen.rows))
+    train, test = (part != 2).nonzero()[:, 0], (part == 2).nonzero()[:, 0]
+    rows = {name: Rows.split(values, train, test, name) for name, values in ((REFERENCE, reference), (NOW, now))}
     return {
         f"lfre_{name}": float(root_mean_square(pointwise_errors(rows[source], [rows[target]], "lfre")[0]))
         for name, (source, target) in DIRECTIONS.items()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -21,7 +22,24 @@ from latentcmp.systems.screen import screen
 from latentcmp.systems.system import System
 
 Model: TypeAlias = nn.Module | Adapter
-Forward: TypeAlias = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one rank runs of a probe, a forward a batch.
+
+    With fewer batches than ranks some have none: they run the first one, to see layers as the others do, but its rows
+    are not `counted`.
+    """
+
+    forwards: list[Callable[[], Any]]
+    counted: bool = True
+
+    @classmethod
+    def of(cls, ranks: Ranks, batches: Sequence[Any], forward: Callable[[Any], Callable[[], Any]]) -> "Share":
+        """From all batches of the probe, and what makes a forward of one."""
+        own = ranks.own(batches)
+        return cls([forward(batch) for batch in own or batches[:1]], bool(own))
 
 
 def module_of(model: Model) -> nn.Module:
@@ -63,39 +81,33 @@ def checked_probe(model: Model, reference: Any, probe: Any) -> Any:
     return screen(read_systems(probe), [model.card], "error").systems
 
 
-def forwards_of_systems(
+def share_of_systems(
     adapter: Adapter, systems: Sequence[System], ranks: Ranks, batch_atoms: int | None = None
-) -> list[Forward]:
-    """One forward for each of this rank's batches of structures; their graphs are built here, once."""
-    share = max(1, sum(map(len, systems)) // ranks.size)
-    own = ranks.own(list(batches(systems, min(share, batch_atoms or BATCH_ATOMS[adapter.device.type]))))
-    with single_precision():
-        graphs = [[adapter.graph(system.atoms) for system in batch] for batch in own]
+) -> Share:
+    """This rank's batches of structures; their graphs are built here, once."""
+    atoms = max(1, sum(map(len, systems)) // ranks.size)
+    found = list(batches(systems, min(atoms, batch_atoms or BATCH_ATOMS[adapter.device.type])))
 
-    def forward(batch: list[Any]) -> None:
+    def forward(graphs: list[Any]) -> None:
         with single_precision():
-            adapter.energies(batch)
+            adapter.energies(graphs)
 
-    return [partial(forward, batch) for batch in graphs]
+    with single_precision():
+        return Share.of(ranks, found, lambda batch: partial(forward, [adapter.graph(system.atoms) for system in batch]))
 
 
-def forwards_of_batches(module: nn.Module, probe: Any, ranks: Ranks) -> list[Forward]:
-    """One forward for each of this rank's batches.
+def share_of_batches(module: nn.Module, probe: Any, ranks: Ranks) -> Share:
+    """This rank's batches of a module's probe.
 
     A list holds batches, all else is one; a lone tensor is cut by rows where several ranks share it. Of a batch, a
     function is called with the module, a tuple holds the module's arguments, a dict its keyword arguments, and all
-    else is its one argument. Raises InputError for fewer batches than ranks.
+    else is its one argument.
     """
     if isinstance(probe, Tensor) and ranks.size > 1:
         probe = list(probe.tensor_split(ranks.size))
-    parts = probe if isinstance(probe, list) else [probe]
-    if len(parts) < ranks.size:
-        raise InputError(
-            f"{ranks.size} processes share the probe, which holds {len(parts)} batches; give a list of at least as "
-            "many batches as processes, or a tensor, which is cut by rows"
-        )
     device = device_of(module)
-    return [partial(_call, module, moved(batch, device)) for batch in ranks.own(parts)]
+    parts = probe if isinstance(probe, list) else [probe]
+    return Share.of(ranks, parts, lambda batch: partial(_call, module, moved(batch, device)))
 
 
 def moved(batch: Any, device: torch.device) -> Any:
@@ -116,7 +128,7 @@ def _call(module: nn.Module, batch: Any) -> Any:
 
 
 def activations(
-    module: nn.Module, forwards: Sequence[Forward], points: Mapping[str, HookPoint], gradients: bool = False
+    module: nn.Module, share: Share, points: Mapping[str, HookPoint], gradients: bool = False
 ) -> tuple[dict[str, list[Tensor]], dict[str, Exception]]:
     """Activations of each point, one a forward, as copies on the device; and why a point has none.
 
@@ -124,15 +136,19 @@ def activations(
     """
     found: dict[str, list[Tensor]] = {name: [] for name in points}
     failed: dict[str, Exception] = {}
+
+    def keep(name: str, value: Tensor) -> None:
+        found[name].append((value if share.counted else value[:0]).clone())
+
     with undisturbed(module, gradients), ExitStack() as stack:
         for name, point in points.items():
             stack.enter_context(_noting(name, failed))
             try:
-                stack.enter_context(Tap(module, point, lambda _, value, name=name: found[name].append(value.clone())))  # type: ignore[misc]
+                stack.enter_context(Tap(module, point, keep))
             except HookError as error:
                 failed[name] = error
         try:
-            for forward in forwards:
+            for forward in share.forwards:
                 forward()
         except Exception as error:  # a model raises whatever it raises
             failed = dict.fromkeys(points, error)

@@ -52,6 +52,10 @@ class Ranks:
             start = stop
         return [np.concatenate(parts) if parts else np.empty(0, dtype=np.int64) for parts in found]
 
+    def whole(self, positions: Sequence[np.ndarray], values: Tensor) -> Tensor:
+        """All rows of the probe where this process's rows lie; on one process they are all."""
+        return values if self.group is None else self.assemble(positions, values).to(values.device)
+
     def assemble(self, positions: Sequence[np.ndarray], values: Tensor) -> Tensor:
         """All rows of the probe on the CPU, from the rows of every rank."""
         parts = self.gather(values.cpu())

@@ -40,11 +40,11 @@ def toy() -> Toy:
     return Toy(card, network(), torch.device("cpu"))
 
 
-def structures() -> list[Atoms]:
+def structures(sizes: Sequence[int] = ()) -> list[Atoms]:
     rng = np.random.default_rng(0)
     return [
         Atoms(numbers=rng.integers(1, 4, n), positions=3 * np.arange(n)[:, None] + rng.normal(size=(n, 3)))
-        for n in rng.integers(3, 12, 40)
+        for n in sizes or rng.integers(3, 12, 40).tolist()
     ]
 
 
@@ -82,6 +82,30 @@ def of_structures(group: Any) -> list[dict]:
     return watched(model, model.module, "last", group, probe=structures(), batch_atoms=30)
 
 
+def of_local(group: Any) -> list[dict]:
+    """Of 7 batches one rank has 4."""
+    options = {"segments": torch.arange(ROWS) // 7, "local": True}
+    model = network()
+    return watched(model, model, "1", group, probe=list(rows().split(50)), reference={"1": rows().tanh()}, **options)
+
+
+def of_local_structures(group: Any) -> list[dict]:
+    model = toy()
+    return watched(model, model.module, "last", group, probe=structures(), batch_atoms=30, local=True)
+
+
+def of_few_structures(group: Any) -> list[dict]:
+    """Two batches of 30 and 60 atoms: the third rank has no structure."""
+    model = toy()
+    return watched(model, model.module, "last", group, probe=structures([3] * 10 + [60]), batch_atoms=30, local=True)
+
+
+def of_one_batch(group: Any) -> list[dict]:
+    """One rank alone has rows; the others learn the width of the layer."""
+    model = network()
+    return watched(model, model, "1", group, probe=(rows(),), segments=torch.arange(ROWS) // 7, local=True)
+
+
 def of_state(group: Any) -> list[dict]:
     """Taken up from a state that one process and several write alike."""
     model = network()
@@ -108,6 +132,10 @@ SCENES = {
     "rows": of_rows,
     "batches": of_batches,
     "structures": of_structures,
+    "local": of_local,
+    "local structures": of_local_structures,
+    "few structures": of_few_structures,
+    "one batch": of_one_batch,
     "state": of_state,
     "metric": of_metric,
 }

@@ -1,9 +1,10 @@
-"""The monitor in two real processes (gloo) against the monitor in one."""
+"""The monitor in three real processes (gloo) against the monitor in one."""
 
 import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,29 +12,40 @@ pytest.importorskip("torchmetrics")
 from drift_rank import SCENES, network, rows
 
 from latentcmp import DriftMonitor
-from latentcmp.errors import InputError
-from latentcmp.monitor.ranks import Ranks
+from latentcmp._settings import one_torch_thread
 
-SCRIPT = Path(__file__).with_name("drift_rank.py")
+SCRIPT, WORLD = Path(__file__).with_name("drift_rank.py"), 3
 
 
 @pytest.fixture(scope="module")
 def folder(run_ranks: Callable[[Path, int], Path]) -> Path:
-    """What both ranks wrote."""
-    return run_ranks(SCRIPT, 2)
+    """What all ranks wrote."""
+    return run_ranks(SCRIPT, WORLD)
 
 
 @pytest.mark.parametrize("scene", SCENES)
-def test_two_processes_give_the_answer_of_one(folder: Path, scene: str) -> None:
-    first, second = (json.loads((folder / f"{scene}-{rank}.json").read_text()) for rank in range(2))
-    assert first == second
+def test_all_processes_give_the_answer_of_one(folder: Path, scene: str) -> None:
+    first, *others = of_all_ranks(folder, scene)
+    assert all(other == first for other in others)
     alike(first, SCENES[scene](None))
 
 
+@pytest.mark.parametrize("scene", ["local", "local structures", "few structures", "one batch"])
+def test_local_errors_are_those_of_one_process_to_the_last_bit(folder: Path, scene: str) -> None:
+    with one_torch_thread():  # as in the processes
+        (expected,) = SCENES[scene](None)
+    (found,) = of_all_ranks(folder, scene)[0]
+    for name, layer in expected["layers"].items():
+        for measure in ("lfre_to_reference", "lfre_from_reference"):
+            assert layer[measure] > 0
+            assert found["layers"][name][measure] == layer[measure]
+
+
 def test_a_failure_on_one_rank_is_a_record_on_all_and_training_goes_on(folder: Path) -> None:
-    first, second = (json.loads((folder / f"training-{rank}.json").read_text()) for rank in range(2))
-    assert first["weights"] == second["weights"]
-    for records in (first["records"], second["records"]):
+    ranks = of_all_ranks(folder, "training")
+    for rank in ranks:
+        records = rank["records"]
+        assert rank["weights"] == ranks[0]["weights"]
         reasons = [record["layers"]["1"]["reason"] for record in records]
         assert reasons[:2] == [None, None]
         assert "size of tensor" in reasons[2]
@@ -41,18 +53,13 @@ def test_a_failure_on_one_rank_is_a_record_on_all_and_training_goes_on(folder: P
         assert math.isnan(records[2]["layers"]["1"]["gfre_to_reference"])
 
 
-def test_what_several_processes_cannot_share_is_refused() -> None:
-    ranks = Ranks()
-    ranks.size = 2
-    from latentcmp.monitor.probe import forwards_of_batches
-
-    with pytest.raises(InputError, match="2 processes share the probe, which holds 1 batches"):
-        forwards_of_batches(network(), {"input": rows()}, ranks)
-
-
 def test_one_process_needs_no_group() -> None:
     monitor = DriftMonitor(network(), "1", probe=rows())
     assert monitor._layers["1"].shape == (301, 8)
+
+
+def of_all_ranks(folder: Path, scene: str) -> list[Any]:
+    return [json.loads((folder / f"{scene}-{rank}.json").read_text()) for rank in range(WORLD)]
 
 
 def alike(found: object, expected: object) -> None:
