@@ -15,6 +15,7 @@ from torch import Tensor
 from latentcmp.errors import InputError
 from latentcmp.nn.ridge import Scaling, local_predict, ridge_predict, ridge_solve, rounding_of
 from latentcmp.nn.running import RunningMoments
+from latentcmp.nn.shared import Group, check_group
 from latentcmp.segments import Segments
 
 Detach = Literal["none", "map", "source", "target"]
@@ -100,8 +101,18 @@ class ReconstructionLoss(_FeatureLoss):
             n * n_local_points * (D + T).
         momentum: None to fit the map on the batch at hand; else on second moments that fade exponentially, the latest
             batch weighing ``momentum`` (0 < momentum <= 1), held in buffers. Gradients pass through the latest batch
-            alone. In evaluation the buffers do not change. Processes of a distributed run keep their own.
+            alone. In evaluation the buffers do not change.
         widths: (D, T) of the matrices compared, after pooling; needed with ``momentum``.
+        group: whose rows make a batch of ``momentum`` in a distributed training. None: those of this process, with
+            moments of its own (in a module under DistributedDataParallel they are buffers, which it overwrites with
+            those of the first process). "world", or a process group: those of all its processes, as in SyncBatchNorm.
+            Moments, map and loss are then those of one process with the whole batch, however it is shared out, and
+            gradients pass through the rows of all processes: each gets the gradient of the common loss to its own
+            rows times the number of processes, so that the mean, which DistributedDataParallel takes, is that of one
+            process. All processes must call the loss and its backward in every step, in which they wait for each
+            other: three all_reduce forward and up to three backward, the largest of (D + T)^2 numbers. Evaluation
+            exchanges nothing and gives the loss of the rows at hand. "world" is looked up when the loss is called:
+            without torch.distributed it is this process alone, and unlike a group it can be copied and pickled.
 
     A constant source leaves the linear map nothing but the mean and gives 1, a constant target gives 0, both with
     gradient 0 to the constant side; constant is what varies by less than its dtype resolves.
@@ -116,6 +127,7 @@ class ReconstructionLoss(_FeatureLoss):
         n_local_points: int | None = None,
         momentum: float | None = None,
         widths: tuple[int, int] | None = None,
+        group: Group = None,
     ) -> None:
         super().__init__(pooling, min_rows=2 if n_local_points is None else n_local_points + 1)
         if solver != "ridge":
@@ -127,7 +139,7 @@ class ReconstructionLoss(_FeatureLoss):
         if n_local_points is not None and n_local_points < 2:
             raise InputError(f"n_local_points must be at least 2, got {n_local_points}")
         self.alpha, self.detach, self.n_local_points = float(alpha), detach, n_local_points
-        self.moments = _moments(momentum, widths, n_local_points)
+        self.moments = _moments(momentum, widths, n_local_points, group)
         self.widths = widths
 
     def extra_repr(self) -> str:
@@ -138,10 +150,11 @@ class ReconstructionLoss(_FeatureLoss):
         x = x.detach() if self.detach == "source" else x
         y = y.detach() if self.detach == "target" else y
         if self.moments is not None:
-            residual = self._running_residual(x, y, rounding_x, rounding_y)
+            squares = self._running_residual(x, y, rounding_x, rounding_y).square()
+            mean = self.moments.mean_of(squares.sum(), len(squares))
         else:
-            residual = self._batch_residual(x, y, rounding_x, rounding_y)
-        return residual.square().sum(1).mean().clamp(min=1e-30).sqrt()  # the root has no slope at 0
+            mean = self._batch_residual(x, y, rounding_x, rounding_y).square().sum(1).mean()
+        return mean.clamp(min=1e-30).sqrt()  # the root has no slope at 0
 
     def _batch_residual(self, x: Tensor, y: Tensor, rounding_x: float, rounding_y: float) -> Tensor:
         hold = self.detach == "map"
@@ -171,17 +184,20 @@ class ReconstructionLoss(_FeatureLoss):
 
 
 def _moments(
-    momentum: float | None, widths: tuple[int, int] | None, n_local_points: int | None
+    momentum: float | None, widths: tuple[int, int] | None, n_local_points: int | None, group: Group
 ) -> RunningMoments | None:
     if momentum is None:
+        if group is not None:
+            raise InputError("group shares running moments; give momentum too (1.0 keeps the latest batch alone)")
         return None
+    check_group(group)
     if n_local_points is not None:
         raise InputError("momentum keeps one map for all rows; it does not go with n_local_points")
     if not 0 < momentum <= 1:
         raise InputError(f"momentum must be above 0 and at most 1, got {momentum!r}")
     if widths is None or len(widths) != 2 or min(widths) < 1:
         raise InputError(f"momentum needs widths=(columns of the source, columns of the target), got {widths!r}")
-    return RunningMoments(sum(widths), momentum)
+    return RunningMoments(sum(widths), momentum, group)
 
 
 class CKALoss(_FeatureLoss):
