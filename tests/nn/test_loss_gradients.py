@@ -1,5 +1,6 @@
 """Gradients of the losses: numerical derivatives, degenerate matrices, autocast, compilation."""
 
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -132,6 +133,40 @@ def test_autocast_does_not_touch_the_statistics(make):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
+@variants
+def test_a_gradient_scaler_takes_the_same_steps_and_leaves_out_one_that_overflows(make):
+    x, y = (m.float() for m in related())
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    scaled, plain = Student(make(), scaler), Student(make())
+    scaled.step(x, y)
+    scaled.step(x.index_fill(0, torch.tensor([3]), torch.inf), y)
+    assert scaler.get_scale() == 2.0**9
+    scaled.step(x, y)
+    for _ in range(2):
+        plain.step(x, y)
+    assert not torch.equal(plain.layer.weight, Student(make()).layer.weight)
+    torch.testing.assert_close(scaled.state_dict(), plain.state_dict())
+
+
+class Student(torch.nn.Module):
+    """A layer that learns by a loss under autocast."""
+
+    def __init__(self, loss: torch.nn.Module, scaler: torch.amp.GradScaler | None = None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.loss = torch.nn.Linear(D, D), loss
+        self.optimiser = torch.optim.SGD(self.parameters(), 0.1)
+        self.scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
+
+    def step(self, x: Tensor, y: Tensor) -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            value = self.loss(self.layer(x), y)
+        self.optimiser.zero_grad()
+        self.scaler.scale(value).backward()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+
+
 def test_low_precision_comes_back_in_float32_and_float64_in_float64():
     x, y = related()
     assert ReconstructionLoss()(x.bfloat16(), y.half()).dtype == torch.float32
@@ -147,6 +182,15 @@ def test_compiles_into_one_graph(make):
     for _ in range(3):
         for a, b in zip(gradients(compiled, x, y), gradients(loss, x, y), strict=True):
             torch.testing.assert_close(a, b)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs g++ on a CPU")
+@pytest.mark.parametrize("make", [VARIANTS["linear"], VARIANTS["debiased CKA"]], ids=["reconstruction", "CKA"])
+def test_inductor_gives_the_same_values_and_gradients(make):
+    torch._dynamo.reset()
+    x, y = (m.float() for m in related())
+    compiled = torch.compile(make(), fullgraph=True)
+    torch.testing.assert_close(gradients(compiled, x, y), gradients(make(), x, y))
 
 
 def test_compiles_with_pooling():
