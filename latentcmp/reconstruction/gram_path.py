@@ -8,6 +8,7 @@ The rules are those of `latentcmp.reconstruction.solvers`.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import torch
@@ -121,7 +122,11 @@ class FactorSource:
     """
 
     def __init__(self, factors: Tensor, columns: slice) -> None:
-        self.parts = [_turned(factor, columns) for factor in factors]
+        self.factors, self.columns = factors, columns
+
+    @cached_property
+    def parts(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        return [_turned(factor, self.columns) for factor in self.factors]
 
     def fit(self, *parts: int) -> Fit:
         source, targets = (torch.cat([self.parts[part][k] for part in parts]) for k in (0, 1))
@@ -138,11 +143,15 @@ def _turned(factor: Tensor, columns: slice) -> tuple[Tensor, Tensor, Tensor]:
     q, r = torch.linalg.qr(head[:, columns])
     targets = q.mT @ head
     targets[:, columns] = r
-    total = factor.square().sum(0)
-    beyond = total - targets.square().sum(0)
+    total = _squares(factor)
+    beyond = total - _squares(targets)
     lost = (beyond < CANCELLED * total).nonzero()[:, 0]
-    beyond[lost] = (head[:, lost] - q @ targets[:, lost]).square().sum(0) + tail[:, lost].square().sum(0)
+    beyond[lost] = _squares(head[:, lost] - q @ targets[:, lost]) + _squares(tail[:, lost])
     return r, targets, beyond
+
+
+def _squares(columns: Tensor) -> Tensor:
+    return columns.square().sum(0)
 
 
 def all_global_errors(

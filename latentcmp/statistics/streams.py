@@ -66,6 +66,7 @@ class FactorStream(GramStream):
 
     def __init__(self, total: Tensor) -> None:
         super().__init__(total)
+        self.z = torch.empty_like(self.block)
         self.whitened: Tensor | None = None
         self.ready = False
 
@@ -90,8 +91,9 @@ class FactorStream(GramStream):
         if self.whitened is None:
             _regularise(self.total)
             self.whitened = torch.zeros_like(self.total)
-        z = torch.linalg.solve_triangular(self.total, rows, upper=True, left=False)
-        load = self.whitened.diagonal() + torch.linalg.vector_norm(z, dim=0).square()
+        z = self.z[: len(rows)]
+        torch.linalg.solve_triangular(self.total.mT, rows.mT, upper=False, out=z.mT)  # LAPACK's order of memory
+        load = self.whitened.diagonal() + z.square().sum(0)
         if not bool(load.max() <= LIMIT):
             return False
         add_lower_gram(self.whitened, z)
