@@ -76,6 +76,7 @@ def _furnish(axis: Axes, over: str, label: str) -> None:
     if over == "columns":
         axis.xaxis.set_major_formatter("{x:.0f}")
     axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("{x:.1g}")
     axis.axhline(1.0, color="black", linewidth=0.8)
     axis.set_xlabel(label)
     axis.grid(alpha=0.3)
