@@ -66,6 +66,35 @@ class LocalRidgeStruct(ctypes.Structure):
     )
 
 
+class SpectrumStruct(ctypes.Structure):
+    """LcSpectrum of csrc/include/latentcmp.h."""
+
+    _fields_ = (
+        ("squares", ctypes.c_void_p),
+        ("directions", ctypes.c_void_p),
+        ("count", ctypes.c_int64),
+        ("rank", ctypes.c_int64),
+    )
+
+
+class NeighbourhoodsStruct(ctypes.Structure):
+    """LcNeighbourhoods of csrc/include/latentcmp.h."""
+
+    _fields_ = (
+        ("x", ctypes.c_void_p),
+        ("rows", ctypes.c_void_p),
+        ("columns", ctypes.c_int64),
+        ("row_stride", ctypes.c_int64),
+        ("problems", ctypes.c_int64),
+        ("count", ctypes.c_int64),
+        ("centred", ctypes.c_void_p),
+        ("mean", ctypes.c_void_p),
+        ("gram", ctypes.c_void_p),
+        ("spectra", SpectrumStruct * 3),
+        ("stream", ctypes.c_void_p),
+    )
+
+
 def library_path(kind: str) -> Path:
     """Where the library for ``kind`` ("cpu" or "cuda") is looked for; LATENTCMP_LIB names another folder."""
     folder = os.environ.get("LATENTCMP_LIB") or Path(__file__).parent / "lib"
@@ -108,6 +137,8 @@ def _declare(library: ctypes.CDLL, kind: str) -> None:
         library.lc_cpu_advise_huge_pages.restype = None
     else:
         library.lc_cuda_local_squares.argtypes = [ctypes.POINTER(LocalRidgeStruct), ctypes.c_int32, pointer, pointer]
+        library.lc_cuda_local_factors.argtypes = [ctypes.POINTER(NeighbourhoodsStruct)]
+        library.lc_cuda_local_factors_fit.argtypes = [ctypes.c_int64]
         library.lc_cuda_segment_workspace.argtypes = [segments]
         library.lc_cuda_segment_workspace.restype = ctypes.c_int64
         library.lc_cuda_error_name.argtypes = [ctypes.c_int32]

@@ -10,14 +10,17 @@ import torch
 
 from latentcmp import DriftMonitor, _backend, similarity
 from latentcmp.errors import InputError
+from latentcmp.ops.local_factors import local_factors
 from latentcmp.ops.local_ridge import local_losses
 from latentcmp.ops.segment_cumulants import segment_cumulants
+from latentcmp.reconstruction.local import local_errors
 from latentcmp.statistics.joint import JointStatistics
 from latentcmp.statistics.neighbours import RunningNeighbours
 from latentcmp.statistics.sample import AtomSample, row_keys
 
 sys.path.append(str(Path(__file__).parent / "ops"))
 from local_cases import make_problem, sklearn_losses
+from neighbourhood_cases import CASES, check_neighbourhoods, make_rows
 from segment_cases import make_case, scipy_cumulants
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
@@ -152,6 +155,48 @@ def test_local_losses_agree_with_scikit_learn(backend, sizes, columns):
     on_device = [type(fold)(*(part.cuda() for part in fold)) for fold in folds]
     found = local_losses(y.cuda(), *on_device, backend=backend).cpu()
     torch.testing.assert_close(found, torch.from_numpy(sklearn_losses(*problem)), rtol=1e-10, atol=0)
+
+
+def on_cpu(found):
+    return type(found)(*(part.cpu() if torch.is_tensor(part) else on_cpu(part) for part in found))
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("k", [2, 21, 40, 96])
+def test_the_kernel_takes_neighbourhoods_apart_as_scipy_does(case, k):
+    x, rows = make_rows(case, 70, k)
+    check_neighbourhoods(on_cpu(local_factors(x.cuda(), rows.cuda(), k // 2, backend="cuda")), x, rows)
+
+
+@pytest.mark.parametrize("k", [128, 165, 166, 260])
+def test_so_it_does_where_blocks_form_a_cluster_or_torch_takes_over(k):
+    x, rows = make_rows("graded", 70, k)
+    check_neighbourhoods(on_cpu(local_factors(x.cuda(), rows.cuda(), k // 2, backend="cuda")), x, rows, 1e-12)
+
+
+def test_the_kernel_gives_the_same_bits_from_a_graph():
+    x, rows = (part.cuda() for part in make_rows("random", 70, 20, problems=2000))
+    expected = local_factors(x, rows, 10, backend="cuda")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = local_factors(x, rows, 10, backend="cuda")
+    graph.replay()
+    torch.cuda.synchronize()
+    for part, again in zip([*expected[:3], *expected.whole], [*found[:3], *found.whole], strict=True):
+        assert torch.equal(part, again)
+
+
+@pytest.mark.parametrize("backend", ["cuda", "reference"], indirect=True)
+@pytest.mark.parametrize("k", [5, 20, 64, 128, 300])
+def test_local_errors_are_those_of_the_cpu(backend, k, monkeypatch):
+    generator = torch.Generator().manual_seed(k)
+    x, y = (torch.randn(700, width, dtype=torch.float64, generator=generator) for width in (48, 9))
+    x[:20] = x[20:40]
+    train, test = slice(0, 600), slice(600, None)
+    expected = local_errors(x[train], x[test], [(y[train], y[test])], k)[0]
+    monkeypatch.setenv("LATENTCMP_BACKEND", backend)
+    found = local_errors(x[train].cuda(), x[test].cuda(), [(y[train].cuda(), y[test].cuda())], k)[0]
+    torch.testing.assert_close(found.cpu(), expected, rtol=1e-8, atol=0)
 
 
 def test_the_drift_monitor_waits_for_nothing_until_it_is_asked():

@@ -76,3 +76,30 @@ LC_API const char* lc_cuda_error_name(int32_t code);
 // The same losses on device memory, one fold fitted at a time: squares [problems, alphas, columns] holds sums over
 // rows of the squared error; workspace [problems, rank + 1, columns].
 LC_API int32_t lc_cuda_local_squares(const LcLocalRidge* in, int32_t fitted, double* squares, double* workspace);
+
+// Eigenvalues and eigenvectors of Gram matrices, the largest `rank` in falling order.
+struct LcSpectrum {
+  double* squares;     // [problems, rank]
+  double* directions;  // [problems, count, rank], eigenvectors in columns
+  int64_t count;
+  int64_t rank;        // 1 .. count
+};
+
+// Rows of x near each of many points, and what is made of them. Rows are taken as they are: they must lie inside x.
+struct LcNeighbourhoods {
+  const double* x;        // [train rows, columns], unit column stride
+  const int64_t* rows;    // [problems, count] rows of x, the first fold before the second
+  int64_t columns;
+  int64_t row_stride;     // elements from one row of x to the next
+  int64_t problems;
+  int64_t count;          // 2 or more
+  double* centred;        // [problems, count, columns] the rows less their mean
+  double* mean;           // [problems, columns]
+  double* gram;           // [problems, count, count] inner products of the centred rows
+  LcSpectrum spectra[3];  // of the first fold's block, of the second's, and of the whole
+  void* stream;
+};
+
+// 1 where the current device's on-chip memory holds a neighbourhood of so many rows, 0 where it does not.
+LC_API int32_t lc_cuda_local_factors_fit(int64_t count);
+LC_API int32_t lc_cuda_local_factors(const LcNeighbourhoods* in);

@@ -1,6 +1,7 @@
 """Operators on tensors; each lives in a folder of its own, its reference beside its kernels."""
 
+from latentcmp.ops.local_factors import local_factors
 from latentcmp.ops.local_ridge import FoldFit, local_losses
 from latentcmp.ops.segment_cumulants import segment_cumulants
 
-__all__ = ["FoldFit", "local_losses", "segment_cumulants"]
+__all__ = ["FoldFit", "local_factors", "local_losses", "segment_cumulants"]

@@ -9,6 +9,7 @@ from torch.nn.functional import embedding_bag
 
 from latentcmp._settings import map_over_cores
 from latentcmp.errors import InputError
+from latentcmp.ops.local_factors import local_factors
 from latentcmp.reconstruction.folds import two_folds
 from latentcmp.reconstruction.local_cutoff import LocalFolds, local_weights
 from latentcmp.reconstruction.neighbours import nearest, rows_at_once
@@ -105,11 +106,10 @@ def _cutoff_errors(
     """The same for the cutoff by Gram matrices; rows of the targets are read where they are, never gathered."""
     first, second = two_folds(rows.shape[1])
     rows = rows[:, torch.from_numpy(np.concatenate([first, second])).to(rows.device)]
-    x, x_mean = _centred(x_train[rows])
-    gram = x @ x.mT
-    folds = LocalFolds(x, gram, rows, len(first), torch.from_numpy(alphas).to(x))
+    near = local_factors(x_train, rows, len(first))
+    folds = LocalFolds(near, rows, torch.from_numpy(alphas).to(x_train))
     strengths = torch.stack([folds.strength(y_train) for y_train, _ in targets], 1)
-    weights = local_weights(x, gram, x_test - x_mean[:, 0], strengths)
+    weights = local_weights(near, x_test, strengths)
     weights += (1 - weights.sum(-1, keepdim=True)) / rows.shape[1]  # the mean of the neighbours, with the rest
     return [
         (y_test - embedding_bag(rows, y_train, per_sample_weights=weights[:, t].contiguous(), mode="sum")).norm(dim=1)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentcmp.ops.local_factors import Neighbourhoods, Spectrum
 from latentcmp.ops.local_ridge import FoldFit, local_losses
 
 EPS = torch.finfo(torch.float64).eps
@@ -29,10 +30,9 @@ class Factors(NamedTuple):
     projected: Tensor
 
 
-def factors_of_gram(gram: Tensor, cross: Tensor, rank: int) -> Factors:
-    """From inner products of the rows [b, n, n] and with other rows [b, n, m]; at most `rank` directions."""
-    squares, u = torch.linalg.eigh(gram)
-    squares, u = squares.flip(-1)[:, :rank].clamp(min=0), u.flip(-1)[..., :rank].contiguous()
+def factors_of_gram(spectrum: Spectrum, cross: Tensor) -> Factors:
+    """From the spectrum of the rows' Gram matrices and their inner products with other rows [b, n, m]."""
+    squares, u = spectrum.squares.clamp(min=0), spectrum.directions
     return Factors(u, squares.sqrt(), u.mT @ cross / squares.clamp(min=TINY)[..., None])
 
 
@@ -46,17 +46,17 @@ def factors_of_rows(rows: Tensor, others: Tensor, rank: int) -> Factors:
 class LocalFolds:
     """Both folds of a batch of neighbourhoods, factorised once for every alpha and every target.
 
-    x: [b, k, D], centred source rows, the first fold before the second. rows: [b, k] where they and the target's
-    rows come from. n_first: rows of the first fold. alphas: [n_alphas] ascending relative strengths.
+    near: the source's neighbourhoods, the first fold before the second. rows: [b, k] where they and the target's
+    rows come from. alphas: [n_alphas] ascending relative strengths.
     """
 
-    def __init__(self, x: Tensor, gram: Tensor, rows: Tensor, n_first: int, alphas: Tensor) -> None:
-        self.x, self.rows, self.alphas = x.tensor_split([n_first], 1), rows.tensor_split([n_first], 1), alphas
-        self.floor = max(x.shape[1:]) * EPS
-        head, tail = slice(None, n_first), slice(n_first, None)
+    def __init__(self, near: Neighbourhoods, rows: Tensor, alphas: Tensor) -> None:
+        n_first = near.first.directions.shape[1]
+        self.x, self.rows, self.alphas = near.x.tensor_split([n_first], 1), rows.tensor_split([n_first], 1), alphas
+        self.floor = max(near.x.shape[1:]) * EPS
         self.factors = [
-            factors_of_gram(gram[:, mine, mine], gram[:, mine, other], min(part.shape[1:]))
-            for part, mine, other in zip(self.x, (head, tail), (tail, head), strict=True)
+            factors_of_gram(near.first, near.gram[:, :n_first, n_first:]),
+            factors_of_gram(near.second, near.gram[:, n_first:, :n_first]),
         ]
         self.fits = self._fits()
         self.condition = self._condition()
@@ -103,22 +103,21 @@ class LocalFolds:
         self.fits = self._fits()
 
 
-def local_weights(x: Tensor, gram: Tensor, query: Tensor, strengths: Tensor) -> Tensor:
-    """What each neighbour counts for in the prediction at a query: [b, t, k] for strengths [b, t].
+def local_weights(near: Neighbourhoods, query: Tensor, strengths: Tensor) -> Tensor:
+    """What each neighbour counts for in the prediction at a query [b, D]: [b, t, k] for strengths [b, t].
 
-    x: [b, k, D] centred rows with inner products gram [b, k, k]; query: [b, D]. The prediction of centred target
-    rows y [b, k, D_Y] is weights @ y. Singular values strictly above a strength are kept.
+    The prediction of centred target rows y [b, k, D_Y] is weights @ y. Singular values strictly above a strength
+    are kept.
     """
-    rank = min(x.shape[1] - 1, x.shape[2])  # centred rows span one direction less
-    query = query[:, None]
-    factors = factors_of_gram(gram, x @ query.mT, rank)
+    x, query = near.x, (query - near.mean)[:, None]
+    factors = factors_of_gram(near.whole, x @ query.mT)
     weights = _filtered(factors, strengths, factors.projected.mT)
     missing = query - weights @ x
     squares = factors.s.square().clamp(min=TINY)[:, None]
     weights += _filtered(factors, strengths, missing @ x.mT @ factors.u / squares)
     doubtful = _doubtful(factors.s, strengths).nonzero()[:, 0]
     if len(doubtful):
-        exact = factors_of_rows(x[doubtful], query[doubtful], rank)
+        exact = factors_of_rows(x[doubtful], query[doubtful], factors.s.shape[1])
         weights[doubtful] = _filtered(exact, strengths[doubtful], exact.projected.mT)
     return weights
 

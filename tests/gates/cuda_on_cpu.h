@@ -1,5 +1,5 @@
-// Enough of CUDA to run the kernels' source on the CPU, one thread after another: the kernels use neither shared
-// memory nor synchronisation, so this changes the order of the threads and nothing else.
+// Enough of CUDA to run the kernels' source on the CPU. Launched by <<<>>>, threads run one after another: those
+// kernels use neither shared memory nor synchronisation. cuda_fibers.h runs those that do.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -14,9 +14,9 @@
 
 using std::max;
 using std::min;
-typedef int cudaError_t;
+enum cudaError_t { cudaSuccess = 0 };
 typedef void* cudaStream_t;
-inline int cudaGetLastError() { return 0; }
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline const char* cudaGetErrorName(int) { return "none"; }
 
 struct dim3 {

@@ -17,38 +17,12 @@ from latentcmp.ops.segment_cumulants.reference import segment_cumulants_referenc
 
 HERE = Path(__file__).parent
 CSRC = HERE.parent.parent / "csrc"
-ENTRIES = {"local_ridge": 2, "segment_cumulants": 8, "segment_cumulants_backward": 8}
+ENTRIES = {"local_factors": 2, "local_ridge": 2, "segment_cumulants": 8, "segment_cumulants_backward": 8}
 sys.path.append(str(HERE.parent / "ops"))
 from local_cases import make_problem, sklearn_losses  # noqa: E402
 from segment_cases import make_case, scipy_cumulants  # noqa: E402
 
 RAGGED = [3, 0, 17, 1, 8, 9, 64, 65, 1024, 1025, 2, 1500, 1100, 0, 3000, 1030, 5, 2048, 0]
-LAUNCH = re.compile(r"(\w+(?:<\w+, K>)?)<<<(\w+), (\w+), 0, stream>>>\((.*)\);")
-
-
-@pytest.fixture(scope="module")
-def emulated(tmp_path_factory):
-    """The .cu files as a CPU library: each launch becomes a loop over its blocks and threads."""
-    compiler = shutil.which("g++")
-    if compiler is None:
-        pytest.skip("g++ is not installed")
-    folder = tmp_path_factory.mktemp("cuda_on_cpu")
-    for part in ("include", "cuda"):
-        shutil.copytree(CSRC / part, folder / part)
-    for name in ("cuda_bf16.h", "cuda_fp16.h"):
-        (folder / name).touch()
-    sources = []
-    for name in ENTRIES:
-        text = (folder / "cuda" / f"{name}.cu").read_text()
-        sources.append(folder / "cuda" / f"{name}.cpp")
-        body = LAUNCH.sub(r"run_on_cpu(\2, \3, [&] { \1(\4); });", text)
-        sources[-1].write_text(f'#include "{HERE / "cuda_on_cpu.h"}"\n{body}')
-    library = folder / "libemulated.so"
-    flags = ["-O1", "-std=c++17", "-shared", "-fPIC", "-w", "-fvisibility=hidden", f"-I{folder}"]
-    subprocess.run([compiler, *flags, *map(str, sources), "-o", str(library)], check=True)
-    loaded = ctypes.CDLL(str(library))
-    _native._declare(loaded, "cuda")
-    return loaded
 
 
 def run_forward(library, x, ptr, order, root=False):

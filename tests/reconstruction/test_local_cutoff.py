@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from latentcmp.ops.local_factors import local_factors
+from latentcmp.ops.local_factors.reference import spectrum_of_gram
 from latentcmp.reconstruction.local_cutoff import LocalFolds, factors_of_gram, factors_of_rows, local_weights
 from latentcmp.reconstruction.solvers import Folds, TwoFoldPath, default_alphas
 
@@ -22,14 +24,20 @@ def neighbourhoods(smallest=SMALLEST, seed=0):
     return torch.from_numpy(np.stack(rows))
 
 
-def folds_of(x, alphas=None):
+def taken_apart(x):
     rows = torch.arange(len(x) * K).reshape(len(x), K)
-    return LocalFolds(x, x @ x.mT, rows, N_FIRST, torch.from_numpy(default_alphas() if alphas is None else alphas))
+    return local_factors(x.flatten(0, 1), rows, N_FIRST), rows
+
+
+def folds_of(x, alphas=None):
+    near, rows = taken_apart(x)
+    return LocalFolds(near, rows, torch.from_numpy(default_alphas() if alphas is None else alphas))
 
 
 def test_both_factorisations_agree_where_rows_are_well_conditioned():
     x, others = neighbourhoods((0.1, 0.05)), torch.randn(2, 4, WIDTH, dtype=torch.float64)
-    gram, rows = factors_of_gram(x @ x.mT, x @ others.mT, K - 1), factors_of_rows(x, others, K - 1)
+    gram = factors_of_gram(spectrum_of_gram(x @ x.mT, K - 1), x @ others.mT)
+    rows = factors_of_rows(x, others, K - 1)
     torch.testing.assert_close(gram.s, rows.s, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(gram.u @ gram.projected, rows.u @ rows.projected, rtol=1e-10, atol=1e-10)
 
@@ -63,7 +71,7 @@ def test_weights_are_those_of_the_pseudo_inverse(cut):
     query = torch.from_numpy(np.random.default_rng(2).normal(size=(len(x), WIDTH)))
     least = max(cut, 1e-12)  # a sum of K centred rows is zero but for rounding
     strengths = least * torch.linalg.svdvals(x)[:, :1]
-    found = local_weights(x, x @ x.mT, query, strengths)[:, 0]
+    found = local_weights(taken_apart(x)[0], query, strengths)[:, 0]
     for rows, point, weights in zip(x.numpy(), query.numpy(), found.numpy(), strict=True):
         expected = point @ np.linalg.pinv(rows, rcond=least)
         # What is predicted counts: weights of 1 / s carry the rounding of the rows, eps / s.

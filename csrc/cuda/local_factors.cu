@@ -1,0 +1,163 @@
+// Neighbourhoods taken apart on chip: rows gathered and centred, their Gram matrix, and the eigenvectors of its two
+// diagonal blocks and of the whole. One warp, one block or one cluster of blocks owns a neighbourhood.
+#include "../include/latentcmp.h"
+#include "jacobi.cuh"
+
+namespace latentcmp {
+namespace {
+
+constexpr int MAX_THREADS = 512;
+constexpr int MAX_COUNT = 1024;
+constexpr int MAX_BLOCKS = 16;  // of a cluster
+
+// Means are taken twice: rounding of the first is what a large common offset leaves behind.
+template <class Team>
+__device__ void centre_rows(const LcNeighbourhoods& in, int64_t problem) {
+  const int64_t* rows = in.rows + problem * in.count;
+  double* centred = in.centred + problem * in.count * in.columns;
+  const int64_t step = int64_t(Team::blocks()) * blockDim.x;
+  for (int64_t c = int64_t(Team::rank()) * blockDim.x + threadIdx.x; c < in.columns; c += step) {
+    double mean = 0, rest = 0;
+    for (int64_t i = 0; i < in.count; ++i) mean += in.x[rows[i] * in.row_stride + c];
+    mean /= double(in.count);
+    for (int64_t i = 0; i < in.count; ++i) rest += in.x[rows[i] * in.row_stride + c] - mean;
+    rest /= double(in.count);
+    for (int64_t i = 0; i < in.count; ++i)
+      centred[i * in.columns + c] = in.x[rows[i] * in.row_stride + c] - mean - rest;
+    in.mean[problem * in.columns + c] = mean + rest;
+  }
+  Team::sync();
+}
+
+// Into `w` as it grows by `tile` columns of the rows at a time, and then out; `panel` holds count x (tile + 1).
+template <class Team>
+__device__ void form_gram(const LcNeighbourhoods& in, int64_t problem, const Columns<Team>& w, double* panel,
+                          int tile) {
+  const double* centred = in.centred + problem * in.count * in.columns;
+  for (int64_t start = 0; start < in.columns; start += tile) {
+    for (int e = threadIdx.x; e < w.n * tile; e += blockDim.x) {
+      const int i = e / tile, c = e % tile;
+      panel[i * (tile + 1) + c] = start + c < in.columns ? centred[i * in.columns + start + c] : 0.0;
+    }
+    __syncthreads();
+    w.each(0, [&](int j, double* column) {
+      const double* right = panel + j * (tile + 1);
+      for (int i = j + my_lane(); i < w.n; i += WARP) {
+        const double* left = panel + i * (tile + 1);
+        double sum = start == 0 ? 0.0 : column[i];
+        for (int c = 0; c < tile; ++c) sum += left[c] * right[c];
+        column[i] = sum;
+      }
+    });
+    __syncthreads();
+  }
+  double* gram = in.gram + problem * in.count * in.count;
+  w.each(0, [&](int j, double* column) {
+    for (int i = j + my_lane(); i < w.n; i += WARP) gram[i * in.count + j] = gram[j * in.count + i] = column[i];
+  });
+  Team::sync();
+}
+
+template <class Team>
+__global__ void __launch_bounds__(MAX_THREADS) factorise_neighbourhoods(LcNeighbourhoods in, int tile) {
+  extern __shared__ double memory[];
+  const int count = int(in.count), stride = count | 1, blocks = Team::blocks();
+  const int64_t problem = blockIdx.x / blocks;
+  double* room = memory + (count + blocks - 1) / blocks * stride;
+  int* flag = reinterpret_cast<int*>(room + count * (tile + 1));
+  centre_rows<Team>(in, problem);
+  form_gram(in, problem, Columns<Team>{memory, count, stride}, room, tile);
+  for (int part = 0; part < 3; ++part) {
+    const LcSpectrum& out = in.spectra[part];
+    const Columns<Team> w{memory, int(out.count), stride};
+    const int64_t first = part == 1 ? in.spectra[0].count : 0;
+    const double* gram = in.gram + problem * in.count * in.count + first * (in.count + 1);
+    const double shift = load_shifted(w, gram, in.count);
+    factorise(w, shift, room);
+    orthogonalise(w, flag);
+    write_spectrum(w, shift, room, out, problem);
+  }
+}
+
+struct Shape {
+  int blocks, threads, tile;  // blocks of a cluster, 0: the device cannot hold the neighbourhood
+  int64_t bytes;              // of shared memory in each
+};
+
+Shape shape_of(int count, int blocks, int tile) {
+  const int64_t numbers = int64_t((count + blocks - 1) / blocks) * (count | 1) + int64_t(count) * (tile + 1) + 1;
+  return {blocks, count <= 32 ? 32 : count <= 64 ? 128 : MAX_THREADS, tile, numbers * int64_t(sizeof(double))};
+}
+
+template <class Team>
+cudaLaunchConfig_t configure(const Shape& shape, int64_t problems, cudaLaunchAttribute* cluster) {
+  cluster->id = cudaLaunchAttributeClusterDimension;
+  cluster->val.clusterDim.x = unsigned(shape.blocks);
+  cluster->val.clusterDim.y = cluster->val.clusterDim.z = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(unsigned(problems * shape.blocks));
+  config.blockDim = dim3(unsigned(shape.threads));
+  config.dynamicSmemBytes = size_t(shape.bytes);
+  config.attrs = cluster;
+  config.numAttrs = shape.blocks > 1 ? 1 : 0;
+  const auto kernel = factorise_neighbourhoods<Team>;
+  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shape.bytes));
+  if (shape.blocks > 8) cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+  return config;
+}
+
+bool cluster_runs(const Shape& shape) {
+  cudaLaunchAttribute cluster;
+  const cudaLaunchConfig_t config = configure<Cluster>(shape, 1, &cluster);
+  int clusters = 0;
+  const cudaError_t code = cudaOccupancyMaxActiveClusters(&clusters, factorise_neighbourhoods<Cluster>, &config);
+  cudaGetLastError();  // a refusal is an answer, not an error to keep
+  return code == cudaSuccess && clusters > 0;
+}
+
+// The smallest team whose shared memory holds a neighbourhood, by what the current device allows.
+Shape shape_for(int64_t count) {
+  int device = 0, limit = 0, major = 0;
+  if (count < 2 || count > MAX_COUNT || cudaGetDevice(&device) != cudaSuccess) return {};
+  cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  for (int blocks = 1; blocks <= (major >= 9 ? MAX_BLOCKS : 1); blocks *= 2)
+    for (int tile : {32, 8}) {
+      const Shape shape = shape_of(int(count), blocks, tile);
+      if (shape.bytes <= limit && (blocks == 1 || cluster_runs(shape))) return shape;
+    }
+  return {};
+}
+
+template <class Team>
+int32_t launch(const LcNeighbourhoods& in, const Shape& shape) {
+  cudaLaunchAttribute cluster;
+  cudaLaunchConfig_t config = configure<Team>(shape, in.problems, &cluster);
+  config.stream = static_cast<cudaStream_t>(in.stream);
+  const cudaError_t code = cudaLaunchKernelEx(&config, factorise_neighbourhoods<Team>, in, shape.tile);
+  const cudaError_t last = cudaGetLastError();
+  return int32_t(code == cudaSuccess ? last : code);
+}
+
+bool sound(const LcNeighbourhoods& in) {
+  const LcSpectrum* parts = in.spectra;
+  if (in.columns < 1 || in.problems < 0 || parts[0].count + parts[1].count != in.count || parts[2].count != in.count)
+    return false;
+  for (int part = 0; part < 3; ++part)
+    if (parts[part].count < 1 || parts[part].rank < 1 || parts[part].rank > parts[part].count) return false;
+  return true;
+}
+
+}  // namespace
+}  // namespace latentcmp
+
+using namespace latentcmp;
+
+LC_API int32_t lc_cuda_local_factors_fit(int64_t count) { return shape_for(count).blocks > 0; }
+
+LC_API int32_t lc_cuda_local_factors(const LcNeighbourhoods* in) {
+  const Shape shape = shape_for(in->count);
+  if (!sound(*in) || shape.blocks == 0) return LC_BAD_ARGUMENT;
+  if (in->problems == 0) return LC_OK;
+  return shape.blocks == 1 ? launch<Block>(*in, shape) : launch<Cluster>(*in, shape);
+}

@@ -1,0 +1,44 @@
+"""The CUDA source as a CPU library."""
+
+import ctypes
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from latentcmp import _native
+
+HERE = Path(__file__).parent
+CSRC = HERE.parent.parent / "csrc"
+CUDA_HEADERS = ("cooperative_groups.h", "cuda_bf16.h", "cuda_fp16.h")
+LAUNCH = re.compile(r"(\w+(?:<\w+, K>)?)<<<(\w+), (\w+), 0, stream>>>\((.*)\);")
+
+
+@pytest.fixture(scope="session")
+def emulated(tmp_path_factory):
+    """The .cu files compiled with cuda_fibers.h in the place of CUDA."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("g++ is not installed")
+    folder = tmp_path_factory.mktemp("cuda_on_cpu")
+    for part in ("include", "cuda"):
+        shutil.copytree(CSRC / part, folder / part)
+    for name in CUDA_HEADERS:
+        (folder / name).touch()
+    sources = [_as_cpp(path) for path in (folder / "cuda").glob("*.cu")]
+    library = folder / "libemulated.so"
+    flags = ["-O1", "-std=c++17", "-shared", "-fPIC", "-w", "-fvisibility=hidden", f"-I{folder}"]
+    flags += ["-U_FORTIFY_SOURCE"]  # it takes a jump to another fiber for a smashed stack
+    subprocess.run([compiler, *flags, *map(str, sources), "-o", str(library)], check=True)
+    loaded = ctypes.CDLL(str(library))
+    _native._declare(loaded, "cuda")
+    return loaded
+
+
+def _as_cpp(path):
+    body = LAUNCH.sub(r"run_on_cpu(\2, \3, [&] { \1(\4); });", path.read_text())
+    body = body.replace("extern __shared__ double memory[];", "double* memory = shared_memory();")
+    path.with_suffix(".cpp").write_text(f'#include "{HERE / "cuda_fibers.h"}"\n{body}')
+    return path.with_suffix(".cpp")
