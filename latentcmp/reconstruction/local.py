@@ -31,7 +31,7 @@ def local_errors(
     Scaled float64 rows in. For each test row x: the k nearest rows of x_train (Euclidean), both sides centred
     by their own means, prediction ybar + (x - xbar) W with W from `TwoFoldPath`. Goscinski et al., MLST 2,
     025028 (2021). `batch_size` test rows are searched and solved at once on each core (default: as many as
-    fit in about 64 MiB); the memory grows with it, and beyond it only with n_test * k.
+    fit in about 64 MiB, on a GPU in 1 GiB); the memory grows with it, and beyond it only with n_test * k.
     """
     check_local_points(n_local_points, len(x_train))
     neighbours = nearest(x_train, x_test, n_local_points, batch_size)
@@ -52,7 +52,9 @@ def errors_of_neighbours(
 ) -> list[Tensor]:
     """`local_errors` where the training rows near each test row are known: their positions [n_test, k]."""
     grid = checked_alphas(alphas)
-    step = batch_size or rows_at_once(_neighbourhood(neighbours.shape[1], x_train.shape[1], targets, solver))
+    step = batch_size or rows_at_once(
+        _neighbourhood(neighbours.shape[1], x_train.shape[1], targets, solver), x_train.device
+    )
 
     def solve(start: int) -> list[Tensor]:
         rows = slice(start, start + step)

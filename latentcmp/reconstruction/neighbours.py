@@ -5,21 +5,26 @@ from torch import Tensor
 
 from latentcmp._settings import map_over_cores
 
-_BATCH_BYTES = 64 << 20
+_CACHED = 64 << 20, 512
+_FILLING = 1 << 30, 4096  # fewer rows leave most of a GPU idle and are outlasted by the launches of their kernels
 
 
-def rows_at_once(numbers: int) -> int:
-    """Test rows for each of which so many float64 numbers can be held: about 64 MiB in all, at most 512 rows."""
-    return max(1, min(512, _BATCH_BYTES // (8 * numbers)))
+def rows_at_once(numbers: int, device: torch.device) -> int:
+    """Test rows for each of which so many float64 numbers can be held.
+
+    About 64 MiB in all and at most 512 rows on a CPU, 1 GiB and 4096 rows elsewhere.
+    """
+    size, most = _CACHED if device.type == "cpu" else _FILLING
+    return max(1, min(most, size // (8 * numbers)))
 
 
 def nearest(x_train: Tensor, x_test: Tensor, k: int, batch_size: int | None = None) -> Tensor:
     """Positions [n_test, k] of the k nearest training rows (Euclidean), nearest first, exact ties in row order.
 
     Distances of `batch_size` test rows to all training rows are held at once on each core (default: as many as
-    fit in about 64 MiB).
+    fit in about 64 MiB, on a GPU in 1 GiB).
     """
-    batch_size = batch_size or rows_at_once(2 * len(x_train))
+    batch_size = batch_size or rows_at_once(2 * len(x_train), x_train.device)
     norms = torch.linalg.vecdot(x_train, x_train)
 
     def search(start: int) -> Tensor:
