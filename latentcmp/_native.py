@@ -95,6 +95,22 @@ class NeighbourhoodsStruct(ctypes.Structure):
     )
 
 
+class RowsStruct(ctypes.Structure):
+    """LcRows of csrc/include/latentcmp.h."""
+
+    _fields_ = (
+        ("rows", ctypes.c_void_p),
+        ("columns", ctypes.c_int64),
+        ("problems", ctypes.c_int64),
+        ("count", ctypes.c_int64),
+        ("rank", ctypes.c_int64),
+        ("u", ctypes.c_void_p),
+        ("s", ctypes.c_void_p),
+        ("vh", ctypes.c_void_p),
+        ("stream", ctypes.c_void_p),
+    )
+
+
 def library_path(kind: str) -> Path:
     """Where the library for ``kind`` ("cpu" or "cuda") is looked for; LATENTCMP_LIB names another folder."""
     folder = os.environ.get("LATENTCMP_LIB") or Path(__file__).parent / "lib"
@@ -139,6 +155,8 @@ def _declare(library: ctypes.CDLL, kind: str) -> None:
         library.lc_cuda_local_squares.argtypes = [ctypes.POINTER(LocalRidgeStruct), ctypes.c_int32, pointer, pointer]
         library.lc_cuda_local_factors.argtypes = [ctypes.POINTER(NeighbourhoodsStruct)]
         library.lc_cuda_local_factors_fit.argtypes = [ctypes.c_int64]
+        library.lc_cuda_local_svd.argtypes = [ctypes.POINTER(RowsStruct)]
+        library.lc_cuda_local_svd_fit.argtypes = [ctypes.c_int64, ctypes.c_int64]
         library.lc_cuda_segment_workspace.argtypes = [segments]
         library.lc_cuda_segment_workspace.restype = ctypes.c_int64
         library.lc_cuda_error_name.argtypes = [ctypes.c_int32]

@@ -12,6 +12,7 @@ from latentcmp import DriftMonitor, _backend, similarity
 from latentcmp.errors import InputError
 from latentcmp.ops.local_factors import local_factors
 from latentcmp.ops.local_ridge import local_losses
+from latentcmp.ops.local_svd import local_svd
 from latentcmp.ops.segment_cumulants import segment_cumulants
 from latentcmp.reconstruction.local import local_errors
 from latentcmp.statistics.joint import JointStatistics
@@ -20,6 +21,7 @@ from latentcmp.statistics.sample import AtomSample, row_keys
 
 sys.path.append(str(Path(__file__).parent / "ops"))
 from local_cases import make_problem, sklearn_losses
+from matrix_cases import MATRICES, check_svd, make_matrices
 from neighbourhood_cases import CASES, check_neighbourhoods, make_rows
 from segment_cases import make_case, scipy_cumulants
 
@@ -172,6 +174,13 @@ def test_the_kernel_takes_neighbourhoods_apart_as_scipy_does(case, k):
 def test_so_it_does_where_blocks_form_a_cluster_or_torch_takes_over(k):
     x, rows = make_rows("graded", 70, k)
     check_neighbourhoods(on_cpu(local_factors(x.cuda(), rows.cuda(), k // 2, backend="cuda")), x, rows, 1e-12)
+
+
+@pytest.mark.parametrize("case", MATRICES)
+@pytest.mark.parametrize(("n", "width"), [(1, 6), (10, 256), (17, 9), (64, 256), (150, 300)])
+def test_the_kernel_decomposes_matrices_as_scipy_does(case, n, width):
+    matrices = make_matrices(case, n, width)
+    check_svd([part.cpu() for part in local_svd(matrices.cuda(), backend="cuda")], matrices, 1e-12)
 
 
 def test_the_kernel_gives_the_same_bits_from_a_graph():

@@ -1,7 +1,8 @@
-// Eigenvalues and eigenvectors of a positive semidefinite matrix by one-sided Jacobi rotations of its Cholesky factor
-// (Veselic and Hari, Numer. Math. 56, 627 (1989)): columns made orthogonal are eigenvectors, their squared lengths
-// eigenvalues, and no second matrix is needed. A shift of the diagonal by a few roundings keeps every column above
-// zero, so the eigenvectors of a deficient matrix are orthonormal too; it is taken off the eigenvalues again.
+// One-sided Jacobi rotations: columns made orthogonal are left singular vectors times singular values. Those of the
+// Cholesky factor of a positive semidefinite matrix are its eigenvectors, their squared lengths its eigenvalues, and no
+// second matrix is needed (Veselic and Hari, Numer. Math. 56, 627 (1989)). A shift of the diagonal by a few roundings
+// keeps every column above zero, so the eigenvectors of a deficient matrix are orthonormal too; it is taken off the
+// eigenvalues again.
 #pragma once
 #include "../include/latentcmp.h"
 #include "team.cuh"
@@ -43,11 +44,12 @@ __device__ void factorise(const Columns<Team>& w, double shift, double* pivot) {
   }
 }
 
-// Makes columns a and b orthogonal if they are not; every lane of a warp takes part, n = 0 where there is no pair.
-__device__ inline bool rotate(double* a, double* b, int n, int lanes, double tolerance) {
+// Makes columns a and b orthogonal in their first elements if they are not; every lane of a warp takes part, with no
+// elements where there is no pair.
+__device__ inline bool rotate(double* a, double* b, int measured, int rows, int lanes, double tolerance) {
   double aa = 0, bb = 0, ab = 0;
   const int first = threadIdx.x % lanes;
-  for (int i = first; i < n; i += lanes) {
+  for (int i = first; i < measured; i += lanes) {
     aa += a[i] * a[i];
     bb += b[i] * b[i];
     ab += a[i] * b[i];
@@ -57,7 +59,7 @@ __device__ inline bool rotate(double* a, double* b, int n, int lanes, double tol
   const double slope = (bb - aa) / (2 * ab);
   const double tangent = copysign(1 / (fabs(slope) + sqrt(1 + slope * slope)), slope);
   const double cosine = 1 / sqrt(1 + tangent * tangent), sine = cosine * tangent, half = sine / (1 + cosine);
-  for (int i = first; i < n; i += lanes) {  // Rutishauser's form: small angles leave no rounding of the cosine
+  for (int i = first; i < rows; i += lanes) {  // Rutishauser's form: small angles leave no rounding of the cosine
     const double u = a[i], v = b[i];
     a[i] = u - sine * (v + half * u);
     b[i] = v + sine * (u - half * v);
@@ -73,7 +75,7 @@ __device__ void orthogonalise(const Columns<Team>& w, int* flag) {
   int lanes = WARP;
   while (lanes * share > int(blockDim.x)) lanes /= 2;
   const int pair = int(threadIdx.x) / lanes * blocks + Team::rank();
-  const double tolerance = ROUNDING * sqrt(double(w.n));
+  const double tolerance = ROUNDING * sqrt(double(w.measured));
   bool turned = true;
   for (int sweep = 0; turned && sweep < MAX_SWEEPS; ++sweep) {
     turned = false;
@@ -82,40 +84,51 @@ __device__ void orthogonalise(const Columns<Team>& w, int* flag) {
       const int p = pair == 0 ? rounds : ahead < rounds ? ahead : ahead - rounds;
       const int q = behind < 0 ? behind + rounds : behind;
       const bool plays = pair < pairs && p < w.n && q < w.n;
-      turned |= rotate(w[plays ? p : 0], w[plays ? q : 0], plays ? w.n : 0, lanes, tolerance);
+      turned |= rotate(w[plays ? p : 0], w[plays ? q : 0], plays ? w.measured : 0, w.rows, lanes, tolerance);
       Team::sync();
     }
     turned = Team::any(turned, flag);
   }
 }
 
-// The `out.rank` largest, in falling order; `lengths` is this block's room for n squared lengths.
+// Squared lengths of this block's columns, into its room for n numbers.
 template <class Team>
-__device__ void write_spectrum(const Columns<Team>& w, double shift, double* lengths, const LcSpectrum& out,
-                               int64_t problem) {
+__device__ void measure(const Columns<Team>& w, double* lengths) {
   w.each(0, [&](int j, double* column) {
     double sum = 0;
-    for (int i = my_lane(); i < w.n; i += WARP) sum += column[i] * column[i];
+    for (int i = my_lane(); i < w.measured; i += WARP) sum += column[i] * column[i];
     sum = warp_sum(sum);
     if (my_lane() == 0) lengths[j] = sum;
   });
   Team::sync();
+}
+
+// Where column j of this block stands when the longest comes first.
+template <class Team>
+__device__ int place_of(const Columns<Team>& w, int j, double* lengths) {
+  int place = 0;
+  for (int i = my_lane(); i < w.n; i += WARP) {
+    const double other = Team::seen_in(lengths, i % Team::blocks())[i];
+    place += other > lengths[j] || (i < j && !(lengths[j] > other));
+  }
+  return warp_sum(place);
+}
+
+// The `out.rank` largest, in falling order.
+template <class Team>
+__device__ void write_spectrum(const Columns<Team>& w, double shift, double* lengths, const LcSpectrum& out,
+                               int64_t problem) {
   double* squares = out.squares + problem * out.rank;
   double* directions = out.directions + problem * out.rank * w.n;
+  measure(w, lengths);
   w.each(0, [&](int j, double* column) {
-    const double length = lengths[j];
-    int place = 0;
-    for (int i = my_lane(); i < w.n; i += WARP) {
-      const double other = Team::seen_in(lengths, i % Team::blocks())[i];
-      place += other > length || (i < j && !(length > other));
-    }
-    place = warp_sum(place);
+    const int place = place_of(w, j, lengths);
     if (place >= out.rank) return;
-    if (my_lane() == 0) squares[place] = length - shift;
-    const double norm = sqrt(length);
+    if (my_lane() == 0) squares[place] = lengths[j] - shift;
+    const double norm = sqrt(lengths[j]);
     for (int i = my_lane(); i < w.n; i += WARP) directions[i * out.rank + place] = column[i] / norm;
   });
-  Team::sync();  // no block may end while others read its lengths
+  Team::sync();  // no block may end while others still read its lengths
 }
 
 }  // namespace latentcmp

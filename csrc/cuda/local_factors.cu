@@ -2,13 +2,10 @@
 // diagonal blocks and of the whole. One warp, one block or one cluster of blocks owns a neighbourhood.
 #include "../include/latentcmp.h"
 #include "jacobi.cuh"
+#include "launch.cuh"
 
 namespace latentcmp {
 namespace {
-
-constexpr int MAX_THREADS = 512;
-constexpr int MAX_COUNT = 1024;
-constexpr int MAX_BLOCKS = 16;  // of a cluster
 
 // Means are taken twice: rounding of the first is what a large common offset leaves behind.
 template <class Team>
@@ -66,10 +63,10 @@ __global__ void __launch_bounds__(MAX_THREADS) factorise_neighbourhoods(LcNeighb
   double* room = memory + (count + blocks - 1) / blocks * stride;
   int* flag = reinterpret_cast<int*>(room + count * (tile + 1));
   centre_rows<Team>(in, problem);
-  form_gram(in, problem, Columns<Team>{memory, count, stride}, room, tile);
+  form_gram(in, problem, Columns<Team>{memory, count, stride, count, count}, room, tile);
   for (int part = 0; part < 3; ++part) {
     const LcSpectrum& out = in.spectra[part];
-    const Columns<Team> w{memory, int(out.count), stride};
+    const Columns<Team> w{memory, int(out.count), stride, int(out.count), int(out.count)};
     const int64_t first = part == 1 ? in.spectra[0].count : 0;
     const double* gram = in.gram + problem * in.count * in.count + first * (in.count + 1);
     const double shift = load_shifted(w, gram, in.count);
@@ -79,64 +76,12 @@ __global__ void __launch_bounds__(MAX_THREADS) factorise_neighbourhoods(LcNeighb
   }
 }
 
-struct Shape {
-  int blocks, threads, tile;  // blocks of a cluster, 0: the device cannot hold the neighbourhood
-  int64_t bytes;              // of shared memory in each
-};
+const TeamKernel<LcNeighbourhoods> KERNEL{factorise_neighbourhoods<Block>, factorise_neighbourhoods<Cluster>};
 
-Shape shape_of(int count, int blocks, int tile) {
-  const int64_t numbers = int64_t((count + blocks - 1) / blocks) * (count | 1) + int64_t(count) * (tile + 1) + 1;
-  return {blocks, count <= 32 ? 32 : count <= 64 ? 128 : MAX_THREADS, tile, numbers * int64_t(sizeof(double))};
-}
-
-template <class Team>
-cudaLaunchConfig_t configure(const Shape& shape, int64_t problems, cudaLaunchAttribute* cluster) {
-  cluster->id = cudaLaunchAttributeClusterDimension;
-  cluster->val.clusterDim.x = unsigned(shape.blocks);
-  cluster->val.clusterDim.y = cluster->val.clusterDim.z = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(unsigned(problems * shape.blocks));
-  config.blockDim = dim3(unsigned(shape.threads));
-  config.dynamicSmemBytes = size_t(shape.bytes);
-  config.attrs = cluster;
-  config.numAttrs = shape.blocks > 1 ? 1 : 0;
-  const auto kernel = factorise_neighbourhoods<Team>;
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shape.bytes));
-  if (shape.blocks > 8) cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
-  return config;
-}
-
-bool cluster_runs(const Shape& shape) {
-  cudaLaunchAttribute cluster;
-  const cudaLaunchConfig_t config = configure<Cluster>(shape, 1, &cluster);
-  int clusters = 0;
-  const cudaError_t code = cudaOccupancyMaxActiveClusters(&clusters, factorise_neighbourhoods<Cluster>, &config);
-  cudaGetLastError();  // a refusal is an answer, not an error to keep
-  return code == cudaSuccess && clusters > 0;
-}
-
-// The smallest team whose shared memory holds a neighbourhood, by what the current device allows.
 Shape shape_for(int64_t count) {
-  int device = 0, limit = 0, major = 0;
-  if (count < 2 || count > MAX_COUNT || cudaGetDevice(&device) != cudaSuccess) return {};
-  cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-  for (int blocks = 1; blocks <= (major >= 9 ? MAX_BLOCKS : 1); blocks *= 2)
-    for (int tile : {32, 8}) {
-      const Shape shape = shape_of(int(count), blocks, tile);
-      if (shape.bytes <= limit && (blocks == 1 || cluster_runs(shape))) return shape;
-    }
-  return {};
-}
-
-template <class Team>
-int32_t launch(const LcNeighbourhoods& in, const Shape& shape) {
-  cudaLaunchAttribute cluster;
-  cudaLaunchConfig_t config = configure<Team>(shape, in.problems, &cluster);
-  config.stream = static_cast<cudaStream_t>(in.stream);
-  const cudaError_t code = cudaLaunchKernelEx(&config, factorise_neighbourhoods<Team>, in, shape.tile);
-  const cudaError_t last = cudaGetLastError();
-  return int32_t(code == cudaSuccess ? last : code);
+  return KERNEL.shape_for(count, [count](int64_t blocks, int64_t tile) {
+    return (count + blocks - 1) / blocks * (count | 1) + count * (tile + 1) + 1;
+  });
 }
 
 bool sound(const LcNeighbourhoods& in) {
@@ -157,7 +102,5 @@ LC_API int32_t lc_cuda_local_factors_fit(int64_t count) { return shape_for(count
 
 LC_API int32_t lc_cuda_local_factors(const LcNeighbourhoods* in) {
   const Shape shape = shape_for(in->count);
-  if (!sound(*in) || shape.blocks == 0) return LC_BAD_ARGUMENT;
-  if (in->problems == 0) return LC_OK;
-  return shape.blocks == 1 ? launch<Block>(*in, shape) : launch<Cluster>(*in, shape);
+  return sound(*in) && shape.blocks > 0 ? KERNEL.launch(shape, *in) : int32_t(LC_BAD_ARGUMENT);
 }

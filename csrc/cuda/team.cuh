@@ -51,12 +51,14 @@ struct Cluster {
 };
 #endif
 
-// Columns of a square matrix, dealt out in turn to the blocks of a team.
+// Columns of a matrix, dealt out in turn to the blocks of a team.
 template <class Team>
 struct Columns {
   double* mine;  // those of this block
   int n;
-  int stride;  // from one column to the next; odd, so that columns start in different banks
+  int stride;    // from one column to the next; odd, so that columns start in different banks
+  int measured;  // leading elements that make up a column's length
+  int rows;      // all elements
 
   __device__ double* operator[](int j) const {
     return Team::seen_in(mine + j / Team::blocks() * stride, j % Team::blocks());

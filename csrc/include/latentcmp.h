@@ -103,3 +103,20 @@ struct LcNeighbourhoods {
 // 1 where the current device's on-chip memory holds a neighbourhood of so many rows, 0 where it does not.
 LC_API int32_t lc_cuda_local_factors_fit(int64_t count);
 LC_API int32_t lc_cuda_local_factors(const LcNeighbourhoods* in);
+
+// Thin singular value decompositions u s v' of many small matrices, strongest first.
+struct LcRows {
+  const double* rows;  // [problems, count, columns]
+  int64_t columns;
+  int64_t problems;
+  int64_t count;
+  int64_t rank;        // 1 .. min(count, columns) leading directions are written
+  double* u;           // [problems, count, rank]
+  double* s;           // [problems, rank]
+  double* vh;          // [problems, rank, columns]; zeros where a singular value is zero
+  void* stream;
+};
+
+// 1 where the current device's on-chip memory holds a matrix of these extents, 0 where it does not.
+LC_API int32_t lc_cuda_local_svd_fit(int64_t count, int64_t columns);
+LC_API int32_t lc_cuda_local_svd(const LcRows* in);

@@ -2,6 +2,7 @@
 
 from latentcmp.ops.local_factors import local_factors
 from latentcmp.ops.local_ridge import FoldFit, local_losses
+from latentcmp.ops.local_svd import local_svd
 from latentcmp.ops.segment_cumulants import segment_cumulants
 
-__all__ = ["FoldFit", "local_factors", "local_losses", "segment_cumulants"]
+__all__ = ["FoldFit", "local_factors", "local_losses", "local_svd", "segment_cumulants"]

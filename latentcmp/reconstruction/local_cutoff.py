@@ -11,6 +11,7 @@ from torch import Tensor
 
 from latentcmp.ops.local_factors import Neighbourhoods, Spectrum
 from latentcmp.ops.local_ridge import FoldFit, local_losses
+from latentcmp.ops.local_svd import local_svd
 
 EPS = torch.finfo(torch.float64).eps
 TINY = torch.finfo(torch.float64).tiny
@@ -38,7 +39,7 @@ def factors_of_gram(spectrum: Spectrum, cross: Tensor) -> Factors:
 
 def factors_of_rows(rows: Tensor, others: Tensor, rank: int) -> Factors:
     """From rows [b, n, D] and other rows [b, m, D]; at most `rank` directions."""
-    u, s, vh = torch.linalg.svd(rows, full_matrices=False)
+    u, s, vh = local_svd(rows)
     u, s, vh = u[..., :rank].contiguous(), s[:, :rank], vh[:, :rank]
     return Factors(u, s, vh @ others.mT / s.clamp(min=TINY)[..., None])
 

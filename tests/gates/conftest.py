@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from emulation import H100
 
 from latentcmp import _native
 
@@ -42,3 +43,16 @@ def _as_cpp(path):
     body = body.replace("extern __shared__ double memory[];", "double* memory = shared_memory();")
     path.with_suffix(".cpp").write_text(f'#include "{HERE / "cuda_fibers.h"}"\n{body}')
     return path.with_suffix(".cpp")
+
+
+@pytest.fixture
+def device(emulated):
+    """Sets what the emulated device has; an H100 again afterwards."""
+
+    def describe(shared_bytes=H100, major=9, last_first=0):
+        settings = {"shared_bytes": shared_bytes, "major": major, "last_first": last_first}
+        for name, value in settings.items():
+            ctypes.c_int.in_dll(emulated, f"emulated_{name}").value = value
+
+    yield describe
+    describe()

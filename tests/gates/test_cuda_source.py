@@ -4,23 +4,26 @@ import ctypes
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from local_cases import make_problem, sklearn_losses
+from segment_cases import make_case, scipy_cumulants
 
 from latentcmp import _native
 from latentcmp.ops.local_ridge.native import local_ridge_struct
 from latentcmp.ops.segment_cumulants.reference import segment_cumulants_reference, segment_gradient_reference
 
-HERE = Path(__file__).parent
-CSRC = HERE.parent.parent / "csrc"
-ENTRIES = {"local_factors": 2, "local_ridge": 2, "segment_cumulants": 8, "segment_cumulants_backward": 8}
-sys.path.append(str(HERE.parent / "ops"))
-from local_cases import make_problem, sklearn_losses  # noqa: E402
-from segment_cases import make_case, scipy_cumulants  # noqa: E402
+CSRC = Path(__file__).parent.parent.parent / "csrc"
+ENTRIES = {
+    "local_factors": 2,
+    "local_ridge": 2,
+    "local_svd": 2,
+    "segment_cumulants": 8,
+    "segment_cumulants_backward": 8,
+}
 
 RAGGED = [3, 0, 17, 1, 8, 9, 64, 65, 1024, 1025, 2, 1500, 1100, 0, 3000, 1030, 5, 2048, 0]
 

@@ -1,45 +1,15 @@
 """csrc/cuda/local_factors.cu without a GPU: its threads as fibers, against SciPy."""
 
 import ctypes
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-
-from latentcmp.ops.local_factors.native import empty_neighbourhoods, neighbourhoods_struct
-from latentcmp.reconstruction import local
-from latentcmp.reconstruction.local import local_errors
-
-sys.path.append(str(Path(__file__).parent.parent / "ops"))
+from emulation import A100, H100, decomposed, taken_apart, tensors
 from neighbourhood_cases import CASES, check_neighbourhoods, make_rows
 
-H100, A100 = 232448, 166912
-
-
-@pytest.fixture
-def device(emulated):
-    """Sets what the emulated device has; an H100 again afterwards."""
-
-    def describe(shared_bytes=H100, major=9, last_first=0):
-        settings = {"shared_bytes": shared_bytes, "major": major, "last_first": last_first}
-        for name, value in settings.items():
-            ctypes.c_int.in_dll(emulated, f"emulated_{name}").value = value
-
-    yield describe
-    describe()
-
-
-def taken_apart(library, x, rows, n_first):
-    found = empty_neighbourhoods(x, rows, n_first)
-    for part in tensors(found):
-        part.fill_(float("nan"))
-    assert library.lc_cuda_local_factors(ctypes.byref(neighbourhoods_struct(x, rows, found))) == 0
-    return found
-
-
-def tensors(found):
-    return [*found[:3], *found.first, *found.second, *found.whole]
+from latentcmp.ops.local_factors.native import empty_neighbourhoods, neighbourhoods_struct
+from latentcmp.reconstruction import local, local_cutoff
+from latentcmp.reconstruction.local import local_errors
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -77,9 +47,9 @@ def test_no_bit_depends_on_the_order_of_the_threads(emulated, device, k, shared_
 
 def test_the_device_says_how_many_rows_fit(emulated, device):
     fits = emulated.lc_cuda_local_factors_fit
-    assert [fits(k) for k in (1, 2, 128, 512, 1024, 2048)] == [0, 1, 1, 1, 0, 0]
+    assert [fits(k) for k in (0, 2, 128, 512, 1024, 2048)] == [0, 1, 1, 1, 0, 0]
     device(A100, major=8)  # no clusters
-    assert [fits(k) for k in (1, 2, 128, 166, 512)] == [0, 1, 1, 0, 0]
+    assert [fits(k) for k in (2, 128, 166, 512)] == [1, 1, 0, 0]
     x, rows = make_rows("random", 4, 20)
     device(1000)
     assert fits(20) == 0
@@ -109,9 +79,17 @@ def test_x_may_have_a_row_stride_and_there_may_be_no_problems(emulated):
 def test_local_errors_are_those_of_the_cpu(emulated, monkeypatch, k, width):
     generator = torch.Generator().manual_seed(k)
     x, y = (torch.randn(200, n, dtype=torch.float64, generator=generator) for n in (width, 6))
+    x *= torch.logspace(0, -6, width, dtype=torch.float64)
     x[:20] = x[20:40]
     arguments = x[:180], x[180:], [(y[:180], y[180:]), (x[:180].tanh(), x[180:].tanh())], k
-    expected = local_errors(*arguments)
+    expected, in_doubt = local_errors(*arguments), []
+
+    def decompose(rows):
+        in_doubt.append(len(rows))
+        return decomposed(emulated, rows)
+
     monkeypatch.setattr(local, "local_factors", lambda *given: taken_apart(emulated, *given))
+    monkeypatch.setattr(local_cutoff, "local_svd", decompose)
     for found, wanted in zip(local_errors(*arguments, batch_size=20), expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-8, atol=0)
+    assert sum(in_doubt) > 0
