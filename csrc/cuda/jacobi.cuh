@@ -71,7 +71,7 @@ __device__ inline bool rotate(double* a, double* b, int measured, int rows, int 
 template <class Team>
 __device__ void orthogonalise(const Columns<Team>& w, int* flag) {
   const int pairs = (w.n + 1) / 2, rounds = 2 * pairs - 1, blocks = Team::blocks();
-  const int share = (pairs + blocks - 1) / blocks;
+  const int share = int(share_of(pairs, blocks));
   int lanes = WARP;
   while (lanes * share > int(blockDim.x)) lanes /= 2;
   const int pair = int(threadIdx.x) / lanes * blocks + Team::rank();

@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(MAX_THREADS) factorise_neighbourhoods(LcNeighb
   extern __shared__ double memory[];
   const int count = int(in.count), stride = count | 1, blocks = Team::blocks();
   const int64_t problem = blockIdx.x / blocks;
-  double* room = memory + (count + blocks - 1) / blocks * stride;
+  double* room = memory + share_of(count, blocks) * stride;
   int* flag = reinterpret_cast<int*>(room + count * (tile + 1));
   centre_rows<Team>(in, problem);
   form_gram(in, problem, Columns<Team>{memory, count, stride, count, count}, room, tile);
@@ -80,7 +80,7 @@ const TeamKernel<LcNeighbourhoods> KERNEL{factorise_neighbourhoods<Block>, facto
 
 Shape shape_for(int64_t count) {
   return KERNEL.shape_for(count, [count](int64_t blocks, int64_t tile) {
-    return (count + blocks - 1) / blocks * (count | 1) + count * (tile + 1) + 1;
+    return share_of(count, blocks) * (count | 1) + count * (tile + 1) + 1;
   });
 }
 

@@ -13,7 +13,7 @@ __global__ void __launch_bounds__(MAX_THREADS) decompose_rows(LcRows in, int) {
   const int count = int(in.count), columns = int(in.columns), rows = columns + count, blocks = Team::blocks();
   const int64_t problem = blockIdx.x / blocks;
   const Columns<Team> w{memory, count, rows | 1, columns, rows};
-  double* lengths = memory + (count + blocks - 1) / blocks * w.stride;
+  double* lengths = memory + share_of(count, blocks) * w.stride;
   const double* from = in.rows + problem * in.count * in.columns;
   w.each(0, [&](int j, double* column) {
     for (int i = my_lane(); i < rows; i += WARP)
@@ -41,7 +41,7 @@ constexpr int64_t MAX_COLUMNS = 1 << 20;
 Shape shape_for(int64_t count, int64_t columns) {
   if (columns < 1 || columns > MAX_COLUMNS) return {};
   return KERNEL.shape_for(count, [=](int64_t blocks, int64_t) {
-    return (count + blocks - 1) / blocks * ((columns + count) | 1) + count + 1;
+    return share_of(count, blocks) * ((columns + count) | 1) + count + 1;
   });
 }
 

@@ -1,6 +1,7 @@
 // Threads that work on one problem in memory they share: a block, or from sm_90 on a cluster of blocks.
 #pragma once
 #include <cooperative_groups.h>
+#include <cstdint>
 
 namespace latentcmp {
 
@@ -15,6 +16,9 @@ __device__ inline T warp_sum(T value, int lanes = WARP) {
   for (int offset = lanes / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(EVERY_LANE, value, offset);
   return value;
 }
+
+// What the busiest of `blocks` gets of `count` things dealt out in turn.
+__host__ __device__ inline int64_t share_of(int64_t count, int64_t blocks) { return (count + blocks - 1) / blocks; }
 
 struct Block {
   __device__ static int blocks() { return 1; }

@@ -1,6 +1,6 @@
 // CUDA kernels whose threads share memory and wait for one another, on one CPU thread: every CUDA thread of a cluster
-// of blocks is a fiber, and waiting at a barrier goes on to the next one. Shared memory starts as NaN, and the fibers
-// can run last first: what depends on their order misses a barrier.
+// of blocks is a fiber, and waiting at a barrier goes on to the next one. Shared memory is NaN before its block writes
+// it and after its block has ended, and the fibers can run last first: what depends on their order misses a barrier.
 #pragma once
 #include <setjmp.h>
 #include <ucontext.h>
@@ -35,6 +35,11 @@ struct BlockOnCpu {
   Barrier barrier;
   std::vector<Warp> warps;
   std::vector<unsigned char> shared;
+  int alive;  // threads
+
+  void end_thread() {
+    if (--alive == 0) std::fill(shared.begin(), shared.end(), 0xff);
+  }
 };
 
 struct Fiber {
@@ -61,6 +66,7 @@ inline jmp_buf scheduler;
 inline void begin_fiber() {
   running->block->cluster->kernel();
   running->done = true;
+  running->block->end_thread();
   _longjmp(scheduler, 1);
 }
 
@@ -128,7 +134,7 @@ inline void run_cluster(unsigned first, unsigned blocks, unsigned threads, size_
   cluster.barrier.size = int(blocks * threads), cluster.kernel = kernel;
   for (unsigned b = 0; b < blocks; ++b)
     cluster.blocks[b] = {&cluster, b, dim3(first + b), {int(threads)}, std::vector<Warp>(threads / 32),
-                         std::vector<unsigned char>(bytes, 0xff)};
+                         std::vector<unsigned char>(bytes, 0xff), int(threads)};
   size_t alive = cluster.fibers.size();
   for (size_t i = 0; i < alive; ++i) cluster.fibers[i].prepare(&cluster.blocks[i / threads], unsigned(i % threads));
   const size_t last = alive - 1;
