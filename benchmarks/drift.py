@@ -18,6 +18,8 @@ from ase.build import bulk
 from latentcmp import DriftMonitor
 from latentcmp.models import Adapter, load
 from latentcmp.monitor.guard import undisturbed
+from latentcmp.monitor.probe import checked_probe, share_of_systems
+from latentcmp.monitor.ranks import Ranks
 
 from .run import measure, print_table
 
@@ -47,12 +49,14 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def row_of(adapter: Adapter, step: Callable[[], None], n_atoms: int, repeat: int) -> dict[str, Any]:
     """Times of a monitor of the last layer whose probe has `n_atoms` atoms."""
-    monitor = DriftMonitor(adapter, "last", probe=structures(n_atoms // 8), every=1)
+    probe = structures(n_atoms // 8)
+    monitor = DriftMonitor(adapter, "last", probe=probe, every=1)
+    share = share_of_systems(adapter, checked_probe(adapter, None, probe), Ranks(None))
     steps = iter(range(10**9))
 
     def forward() -> None:
         with undisturbed(adapter.module):
-            for run_batch in monitor._forwards:
+            for run_batch in share.forwards:
                 run_batch()
 
     calls = {"train": step, "forward": forward, "probe": lambda: monitor.step(next(steps)), "compute": monitor.compute}
