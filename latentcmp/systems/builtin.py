@@ -1,8 +1,10 @@
-"""The built-in structures: 873 systems, 8,149 atoms, 88 elements, made from the data of ASE and pymatgen.
+"""The built-in structures: 863 systems, 7,993 atoms, 88 elements, made from the data of ASE and pymatgen.
 
 Crystal prototypes (AFLOW) and strained, rattled copies of them, elemental crystals (dcdft), molecules (G2),
 noncovalent dimers (S22) and elemental slabs. All periodic along three axes, molecules in a box of vacuum, so
-that every model takes them as they are. Perturbations are seeded by each structure's own name.
+that every model takes them as they are. Perturbations are seeded by each structure's own name. Prototypes and copies
+with overlapping atoms, Pd and Rh 1.2 Angstrom apart for one, are left out: no model has seen the like, and a single
+one can carry most of an error.
 """
 
 import gzip
@@ -15,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.data import covalent_radii
 
 from latentcmp.errors import MissingPackageError
 from latentcmp.systems.system import System
@@ -22,19 +25,14 @@ from latentcmp.systems.system import System
 ELEMENTS = frozenset([*range(1, 84), *range(89, 95)])
 MAX_PROTOTYPE_ATOMS = 40
 STRAIN, RATTLE, SLAB_RATTLE, VACUUM = 0.04, 0.08, 0.03, 6.0  # strain, then Angstrom
+NEAREST = 0.6  # of two atoms, as a fraction of the sum of their covalent radii
 
 
 def builtin_systems() -> list[System]:
     """The default set, in a fixed order. Raises MissingPackageError where pymatgen is not installed."""
-    parts = (
-        _prototypes(),
-        _perturbed_prototypes(),
-        _elements(),
-        _molecules("g2"),
-        _molecules("s22"),
-        _slabs(),
-    )
-    return [system for part in parts for system in part]
+    prototypes = [system for system in _prototypes() if not _overlapping(system.atoms)]
+    copies = [copy for copy in map(_perturbed, prototypes) if not _overlapping(copy.atoms)]
+    return [*prototypes, *copies, *_elements(), *_molecules("g2"), *_molecules("s22"), *_slabs()]
 
 
 def _prototypes() -> Iterator[System]:
@@ -48,15 +46,20 @@ def _prototypes() -> Iterator[System]:
             yield System(id_, atoms, _parent(id_, atoms), "aflow")
 
 
-def _perturbed_prototypes() -> Iterator[System]:
-    for system in _prototypes():
-        id_ = f"{system.id}/perturbed"
-        rng = _rng(id_)
-        atoms = system.atoms.copy()
-        strain = np.triu(rng.uniform(-STRAIN, STRAIN, (3, 3)))
-        atoms.set_cell(atoms.cell.array @ (np.eye(3) + (strain + strain.T) / 2), scale_atoms=True)
-        atoms.positions += rng.normal(scale=RATTLE, size=atoms.positions.shape)
-        yield System(id_, atoms, system.group, "aflow-perturbed")
+def _perturbed(prototype: System) -> System:
+    id_ = f"{prototype.id}/perturbed"
+    rng = _rng(id_)
+    atoms = prototype.atoms.copy()
+    strain = np.triu(rng.uniform(-STRAIN, STRAIN, (3, 3)))
+    atoms.set_cell(atoms.cell.array @ (np.eye(3) + (strain + strain.T) / 2), scale_atoms=True)
+    atoms.positions += rng.normal(scale=RATTLE, size=atoms.positions.shape)
+    return System(id_, atoms, prototype.group, "aflow-perturbed")
+
+
+def _overlapping(atoms: Atoms) -> bool:
+    radii = covalent_radii[atoms.numbers]
+    apart = atoms.get_all_distances(mic=True) / np.add.outer(radii, radii)
+    return bool((apart[~np.eye(len(atoms), dtype=bool)] < NEAREST).any())
 
 
 def _elements() -> Iterator[System]:
