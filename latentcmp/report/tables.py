@@ -75,7 +75,7 @@ def dominated(comparison: Comparison) -> list[RenderableType]:
                         cells.setdefault(cell.culprit, []).append(f"{matrix.measure.upper()} {title}")
     return [
         Text(
-            f"{culprit} alone carries over half of the squared error of {len(found)} cells "
+            f"{culprit} alone carries over half of the squared error of {len(found)} cell{'s' * (len(found) > 1)} "
             f"({', '.join(sorted(set(found)))}); results.json has the medians",
             "yellow",
         )
