@@ -73,5 +73,8 @@ def aggregation_class() -> type:
                 return self.pool(x, Segments.from_counts([x.size(0)]).to(x.device))
             return self.pool(x, Segments.from_index(index, dim_size))
 
+        def __repr__(self) -> str:
+            return f"CumulantAggregation(order={self.pool.order}, root={self.pool.root})"
+
     CumulantAggregation.__module__, CumulantAggregation.__qualname__ = "latentcmp.nn", "CumulantAggregation"
     return CumulantAggregation

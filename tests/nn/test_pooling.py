@@ -46,6 +46,7 @@ def test_the_aggregation_swaps_for_those_of_torch_geometric():
     ours = CumulantAggregation(order=2)
     theirs = aggr.MultiAggregation([aggr.MeanAggregation(), aggr.VarAggregation()])
     assert isinstance(ours, aggr.Aggregation)
+    assert repr(ours) == "CumulantAggregation(order=2, root=False)"
     torch.testing.assert_close(ours(x, index), theirs(x, index))
     torch.testing.assert_close(ours(x, index, dim_size=6), theirs(x, index, dim_size=6))
     mixed = torch.randperm(12)
