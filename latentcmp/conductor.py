@@ -38,7 +38,7 @@ def compare(
     Raises InputError, MissingPackageError, HookError or UntrustedCheckpointError, before the models run wherever that
     can be known before.
     """
-    chosen = {} if models is None else {"models": tuple([models] if isinstance(models, str) else models)}
+    chosen = {} if models is None else {"models": (models,) if isinstance(models, str) else models}
     return run(CompareConfig.of(layer=layer, order=order, device=device, **chosen, **options), structures, progress)
 
 

@@ -47,8 +47,8 @@ def compare_features(
     and the intervals, of at most `local_train_rows` and `local_test_rows` rows with the smallest hashes, so that memory
     beyond the matrices does not grow with their rows. Raises InputError.
     """
-    if not features:
-        raise InputError("no features were given; give a mapping of names to matrices [n, D]")
+    if not isinstance(features, Mapping) or not features:
+        raise InputError(f"features must map names to matrices [n, D], got {features!r:.80}")
     check_measures(measures)
     matrices = {str(name): as_matrix(str(name), values) for name, values in features.items()}
     n = len(next(iter(matrices.values())))

@@ -58,7 +58,7 @@ def find_module(root: nn.Module, path: str) -> nn.Module:
     near = get_close_matches(path, modules, n=5, cutoff=0.4) or sorted(
         name for name in modules if "." not in name and name
     )
-    raise HookError(f"{type(root).__name__} has no module {path!r}; nearest: {', '.join(near[:12])}")
+    raise HookError(f"{type(root).__name__} has no module {path!r}; nearest: {', '.join(near[:12]) or '(none in it)'}")
 
 
 def _contents(value: Any) -> str:

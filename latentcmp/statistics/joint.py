@@ -40,8 +40,8 @@ class JointStatistics:
     ) -> None:
         if method not in UNSEEN:
             raise InputError(f"method must be one of {', '.join(UNSEEN)}, got {method!r}")
-        if not widths or min(widths.values()) < 1:
-            raise InputError(f"widths must name at least one matrix with at least one column, got {dict(widths)}")
+        if not isinstance(widths, Mapping) or not widths or not all(_is_width(n) for n in widths.values()):
+            raise InputError(f"widths must name at least one matrix with at least one column, got {widths!r}")
         self.widths, self.method = dict(widths), method
         self.device = torch.device(device or "cpu")
         self.reset()
@@ -69,8 +69,8 @@ class JointStatistics:
     def update(self, features: Mapping[str, Tensor], part: Tensor) -> None:
         """Add rows: {name: [n, D]} and their parts [n] (int64: 0 fold 1, 1 fold 2, 2 test), all on the device.
 
-        Raises InputError for names, widths, lengths or devices that do not fit. Values are not looked at here, which
-        would wait for the device: a NaN or infinity is found by `errors`.
+        Raises InputError for names, widths, lengths, dtypes or devices that do not fit, and on the CPU for another
+        part. Values are not looked at here, which would wait for the device: a NaN or infinity is found by `errors`.
         """
         self._check(features, part)
         if not len(part):
@@ -183,6 +183,10 @@ class JointStatistics:
     def _check(self, features: Mapping[str, Tensor], part: Tensor) -> None:
         if set(features) != set(self.widths):
             raise InputError(f"expected features of {', '.join(self.widths)}, got {', '.join(features)}")
+        if part.dim() != 1 or part.dtype != torch.int64 or part.device.type != self.device.type:
+            raise InputError(f"part must be [n] int64 on {self.device}, got {part.dtype} {tuple(part.shape)}")
+        if self.device.type == "cpu" and bool(((part < 0) | (part > 2)).any()):
+            raise InputError(f"part must be 0 (fold 1), 1 (fold 2) or 2 (test), got {part.unique().tolist()[:8]}")
         for name, width in self.widths.items():
             values = features[name]
             if values.shape != (len(part), width) or values.device.type != self.device.type:
@@ -209,3 +213,7 @@ class JointStatistics:
 
     def _readout(self) -> Readout:
         return Readout(self.widths, self.method, *self.state())
+
+
+def _is_width(columns: object) -> bool:
+    return isinstance(columns, int | np.integer) and bool(columns >= 1)

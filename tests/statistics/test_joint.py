@@ -141,10 +141,17 @@ def test_bad_input_is_named() -> None:
         statistics.update({"a": features["a"]}, part)
     with pytest.raises(InputError, match=r"b must be \[400, 20\] on cpu, got \(400, 19\)"):
         statistics.update({**features, "b": features["b"][:, 1:]}, part)
+    with pytest.raises(InputError, match=r"part must be \[n\] int64 on cpu, got torch.float32 \(400,\)"):
+        statistics.update(features, part.float())
+    with pytest.raises(InputError, match=r"part must be 0 .* got \[1, 2, 3\]"):
+        statistics.update(features, part + 1)
     with pytest.raises(InputError, match="same widths and method"):
         statistics.merge(JointStatistics(WIDTHS, "gram"))
     with pytest.raises(InputError, match="qr, gram"):
         JointStatistics(WIDTHS, "svd")  # type: ignore[arg-type]
+    for widths in ({}, {"a": 0}, {"a": "x"}, [3, 4]):
+        with pytest.raises(InputError, match="widths must name"):
+            JointStatistics(widths)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="statistics give gfre and gfrd"):
         filled(features, "qr").errors("lfre")
     with pytest.raises(InputError, match="b is constant"):
