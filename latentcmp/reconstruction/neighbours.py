@@ -12,9 +12,12 @@ _FILLING = 1 << 30, 4096  # fewer rows leave most of a GPU idle and are outlaste
 def rows_at_once(numbers: int, device: torch.device) -> int:
     """Test rows for each of which so many float64 numbers can be held.
 
-    About 64 MiB in all and at most 512 rows on a CPU, 1 GiB and 4096 rows elsewhere.
+    About 64 MiB in all and at most 512 rows on a CPU, elsewhere 1 GiB and 4096 rows, and no more than a quarter of the
+    memory that is free on a CUDA device.
     """
     size, most = _CACHED if device.type == "cpu" else _FILLING
+    if device.type == "cuda":
+        size = min(size, torch.cuda.mem_get_info(device)[0] // 4)
     return max(1, min(most, size // (8 * numbers)))
 
 
