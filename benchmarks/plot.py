@@ -71,12 +71,16 @@ def _draw(axis: Axes, rows: list[dict], over: str, colours: dict[str, str], styl
 
 
 def _furnish(axis: Axes, over: str, label: str) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     axis.set_xscale("log", base=2 if over == "columns" else 10)
     axis.set_yscale("log")
     if over == "columns":
         axis.xaxis.set_major_formatter("{x:.0f}")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter("{x:.1g}")
+    for direction in (axis.xaxis, axis.yaxis):  # minor labels overlap over several decades
+        direction.set_minor_formatter(NullFormatter())
     axis.axhline(1.0, color="black", linewidth=0.8)
     axis.set_xlabel(label)
     axis.grid(alpha=0.3)
