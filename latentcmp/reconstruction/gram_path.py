@@ -7,7 +7,7 @@ gives all cutoffs. From R factors the residuals themselves are formed, so that s
 The rules are those of `latentcmp.reconstruction.solvers`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
@@ -78,6 +78,11 @@ class GramSource:
     def __init__(self, grams: Tensor, columns: slice) -> None:
         self.grams, self.columns = grams, columns
 
+    @classmethod
+    def of_all(cls, grams: Tensor, columns: Iterable[slice]) -> "list[GramSource]":
+        """One for the columns of every matrix."""
+        return [cls(grams, chosen) for chosen in columns]
+
     def fit(self, *parts: int) -> Fit:
         rows = self.grams[parts[0], self.columns]
         for part in parts[1:]:
@@ -118,15 +123,21 @@ class FactorSource:
     """`Source` from R factors [3, 1 + d, d] of all matrices side by side, centred and scaled: zero below row j + 1.
 
     Each is turned so that the source has D rows of its own; of what targets have in the other rows, no map of the
-    source can give anything, and only its squares are kept.
+    source can give anything, and only its squares are kept. `squares` [3, d] are those of whole columns.
     """
 
-    def __init__(self, factors: Tensor, columns: slice) -> None:
-        self.factors, self.columns = factors, columns
+    def __init__(self, factors: Tensor, squares: Tensor, columns: slice) -> None:
+        self.factors, self.squares, self.columns = factors, squares, columns
+
+    @classmethod
+    def of_all(cls, factors: Tensor, columns: Iterable[slice]) -> "list[FactorSource]":
+        """One for the columns of every matrix."""
+        squares = _squares(factors)
+        return [cls(factors, squares, chosen) for chosen in columns]
 
     @cached_property
     def parts(self) -> list[tuple[Tensor, Tensor, Tensor]]:
-        return [_turned(factor, self.columns) for factor in self.factors]
+        return [_turned(*part, self.columns) for part in zip(self.factors, self.squares, strict=True)]
 
     def fit(self, *parts: int) -> Fit:
         source, targets = (torch.cat([self.parts[part][k] for part in parts]) for k in (0, 1))
@@ -138,20 +149,19 @@ class FactorSource:
         return FactorMissing(source @ fit.directions, targets, beyond)
 
 
-def _turned(factor: Tensor, columns: slice) -> tuple[Tensor, Tensor, Tensor]:
+def _turned(factor: Tensor, total: Tensor, columns: slice) -> tuple[Tensor, Tensor, Tensor]:
     head, tail = factor[: columns.stop + 1], factor[columns.stop + 1 :]
     q, r = torch.linalg.qr(head[:, columns])
     targets = q.mT @ head
     targets[:, columns] = r
-    total = _squares(factor)
     beyond = total - _squares(targets)
     lost = (beyond < CANCELLED * total).nonzero()[:, 0]
     beyond[lost] = _squares(head[:, lost] - q @ targets[:, lost]) + _squares(tail[:, lost])
     return r, targets, beyond
 
 
-def _squares(columns: Tensor) -> Tensor:
-    return columns.square().sum(0)
+def _squares(rows: Tensor) -> Tensor:
+    return rows.square().sum(-2)
 
 
 def all_global_errors(

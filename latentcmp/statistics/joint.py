@@ -62,9 +62,8 @@ class JointStatistics:
 
     @parts.setter
     def parts(self, parts: Tensor) -> None:
-        stream = GramStream if self.method == "gram" else FactorStream
         self._parts = parts
-        self._streams = [stream(total) for total in parts] if self.device.type == "cpu" else []
+        self._streams = [self._stream_of(total) for total in parts] if self.device.type == "cpu" else []
 
     def update(self, features: Mapping[str, Tensor], part: Tensor) -> None:
         """Add rows: {name: [n, D]} and their parts [n] (int64: 0 fold 1, 1 fold 2, 2 test), all on the device.
@@ -194,6 +193,10 @@ class JointStatistics:
                     f"{name} must be [{len(part)}, {width}] on {self.device}, "
                     f"got {tuple(values.shape)} on {values.device}"
                 )
+
+    def _stream_of(self, total: Tensor) -> GramStream:
+        columns = [1, *self.widths.values(), len(self.widths)]
+        return GramStream(total) if self.method == "gram" else FactorStream(total, columns)
 
     def _stream(self, values: list[Tensor], part: Tensor) -> None:
         """Send rows to the streams of their parts, with no copy of the whole."""

@@ -109,7 +109,7 @@ class Readout:
             check_spread(name, scale, centre, f"{n_training} training rows")
         inverse = (1 / scales).repeat_interleave(torch.tensor(widths, device=self.parts.device))
         parts *= inverse[:, None] * inverse if gram else inverse
-        sources = [(GramSource if gram else FactorSource)(parts, chosen) for chosen in self._slices(None).values()]
+        sources = (GramSource if gram else FactorSource).of_all(parts, self._slices(None).values())
         grid = torch.from_numpy(checked_alphas(alphas)).to(self.parts.device)
         return all_global_errors(sources, widths, counts, grid, solver, UNSEEN[self.method]).cpu()
 

@@ -3,15 +3,15 @@
 Rows are gathered into blocks of a fixed size, so that results do not depend on how rows were cut into updates.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from latentcmp.statistics.triangles import LINE, add_lower_gram, mirror_lower
+from latentcmp.statistics.whitening import Whitening
+
 BLOCK = 2048  # rows: enough for a matrix product to run at full speed, few enough to stay near the caches
-PANEL = 256  # columns of a triangle that are not divided further
-LINE = 8  # float64 numbers in a cache line
-LIMIT = 1e5  # sum of squares of a whitened column up to which a Cholesky factor keeps eleven digits
 
 
 class GramStream:
@@ -58,17 +58,17 @@ class GramStream:
 class FactorStream(GramStream):
     """The R factor of rows [n, size], upper triangular, as exact as Householder's and nearly as fast as a Gram matrix.
 
-    The first block is factorised by Householder's method. Later rows A are whitened with the factor so far,
-    Z = A R^-1, where all directions are of one size and a Gram matrix loses nothing: the factor of all rows is
-    chol(I + Z'Z) R (CholeskyQR2, Yamamoto et al., ETNA 44, 306 (2015), one block ahead). A block with directions
-    that the factor has not seen goes through Householder's method as well.
+    Rows are whitened, and the factor comes from the Gram matrix of what they are then: by the factors of the matrices
+    of `widths` columns that stand side by side in the first block, or where the matrices are too near to dependent,
+    by the factor of all, by Householder's method. A block with directions that those before it lack begins anew.
     """
 
-    def __init__(self, total: Tensor) -> None:
+    def __init__(self, total: Tensor, widths: Sequence[int]) -> None:
         super().__init__(total)
+        self.widths = widths
         self.z = torch.empty_like(self.block)
-        self.whitened: Tensor | None = None
-        self.ready = False
+        self.whitening: Whitening | None = None
+        self.is_full = False
 
     def settle(self) -> None:
         """Bring `total` up to date with all rows."""
@@ -79,67 +79,21 @@ class FactorStream(GramStream):
         return max(BLOCK, 5 * len(self.total) // 4)
 
     def _take(self, rows: Tensor) -> None:
-        if self.ready and self._take_whitened(rows):
+        if self.whitening is None and self.is_full:
+            self.whitening = Whitening.by_factor(self.total)
+        if self.whitening is not None and self.whitening.take(rows, self.z[: len(rows)]):
             return
         self._fold()
-        stacked = torch.cat([self.total, rows]) if self.total.any() else rows
-        r = torch.linalg.qr(stacked, mode="r").R
-        self.total.zero_()[: len(r)] = r
-        self.ready = self.ready or len(rows) >= len(self.total)
+        self._begin(torch.cat([self.total, rows]) if self.total.any() else rows)
 
-    def _take_whitened(self, rows: Tensor) -> bool:
-        if self.whitened is None:
-            _regularise(self.total)
-            self.whitened = torch.zeros_like(self.total)
-        z = self.z[: len(rows)]
-        torch.linalg.solve_triangular(self.total.mT, rows.mT, upper=False, out=z.mT)  # LAPACK's order of memory
-        load = self.whitened.diagonal() + z.square().sum(0)
-        if not bool(load.max() <= LIMIT):
-            return False
-        add_lower_gram(self.whitened, z)
-        return True
+    def _begin(self, rows: Tensor) -> None:
+        self.is_full = len(rows) >= self._block_rows()
+        self.whitening = Whitening.by_matrices(rows, self.widths) if self.is_full else None
+        if self.whitening is None:
+            r = torch.linalg.qr(rows, mode="r").R
+            self.total.zero_()[: len(r)] = r
 
     def _fold(self) -> None:
-        """total <- chol(I + whitened) total."""
-        if self.whitened is None:
-            return
-        self.whitened.diagonal().add_(1)
-        lower = torch.linalg.cholesky(self.whitened)
-        for start in range(0, len(lower), PANEL):
-            stop = min(start + PANEL, len(lower))
-            self.total[:stop, start:stop] = lower[:stop, :stop].mT @ self.total[:stop, start:stop]
-        self.whitened = None
-
-
-def add_lower_gram(total: Tensor, rows: Tensor) -> None:
-    """Add rows' rows to the lower triangle of `total`; what lies above the diagonal is left undefined."""
-    size = len(total)
-    if size <= PANEL:
-        total.addmm_(rows.mT, rows)
-        return
-    half = -(-size // 2 // LINE) * LINE
-    head, tail = slice(None, half), slice(half, None)
-    total[tail, head].addmm_(rows[:, tail].mT, rows[:, head])
-    add_lower_gram(total[head, head], rows[:, head])
-    add_lower_gram(total[tail, tail], rows[:, tail])
-
-
-def mirror_lower(total: Tensor) -> None:
-    """Fill the upper triangle from the lower one."""
-    size = len(total)
-    if size <= PANEL:
-        total.copy_(total.tril() + total.tril(-1).mT)
-        return
-    half = -(-size // 2 // LINE) * LINE
-    head, tail = slice(None, half), slice(half, None)
-    total[head, tail] = total[tail, head].mT
-    mirror_lower(total[head, head])
-    mirror_lower(total[tail, tail])
-
-
-def _regularise(r: Tensor) -> None:
-    """Lift pivots under the rounding of their column to it, so that dependent columns can be divided by."""
-    size = torch.linalg.vector_norm(r, dim=0)
-    floor = (64 * torch.finfo(r.dtype).eps * size).clamp(min=1e-150)
-    pivots = r.diagonal()
-    pivots.copy_(torch.where(pivots.abs() < floor, floor, pivots))
+        if self.whitening is not None:
+            self.whitening.write_factor(self.total)
+            self.whitening = None

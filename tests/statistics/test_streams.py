@@ -4,17 +4,28 @@ import numpy as np
 import pytest
 import torch
 
-from latentcmp.statistics import streams
+from latentcmp.statistics import streams, triangles, whitening
 from latentcmp.statistics.streams import FactorStream, GramStream
 
 SIZE, ROWS = 40, 700
-CASES = ("gaussian", "ill-conditioned", "rank-deficient", "equal columns", "a late direction", "a direction that ends")
+CASES = (
+    "gaussian",
+    "ill-conditioned",
+    "rank-deficient",
+    "equal columns",
+    "nearly equal matrices",
+    "a late direction",
+    "a direction that ends",
+    "growing rows",
+)
+WIDTHS = ([SIZE], [1, 16, 23], [20, 20])
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "BLOCK", 64)
-    monkeypatch.setattr(streams, "PANEL", 16)
+    monkeypatch.setattr(triangles, "PANEL", 16)
+    monkeypatch.setattr(whitening, "PANEL", 16)
 
 
 def rows_of(case: str) -> np.ndarray:
@@ -28,6 +39,10 @@ def rows_of(case: str) -> np.ndarray:
     if case == "equal columns":
         rows[:, 1::2] = rows[:, ::2]
         rows[:, -1] = 0
+    if case == "nearly equal matrices":
+        rows[:, 20:] = rows[:, :20] + 1e-6 * rows[:, 20:]
+    if case == "growing rows":
+        rows *= np.geomspace(1, 1e5, ROWS)[:, None]
     if case == "a late direction":
         rows[:400] = rows[:400, :20] @ rng.normal(size=(20, SIZE))
     if case == "a direction that ends":
@@ -35,42 +50,70 @@ def rows_of(case: str) -> np.ndarray:
     return rows
 
 
-def streamed(kind: type[GramStream], rows: np.ndarray, *cuts: int) -> torch.Tensor:
-    values = torch.from_numpy(rows)
-    stream = kind(torch.zeros(SIZE, SIZE, dtype=torch.float64))
+def streamed(rows: np.ndarray, *cuts: int, widths: list[int] | None = None) -> torch.Tensor:
+    """The Gram matrix of rows, or with widths their R factor."""
+    values, total = torch.from_numpy(rows), torch.zeros(SIZE, SIZE, dtype=torch.float64)
+    stream = GramStream(total) if widths is None else FactorStream(total, widths)
     for positions in torch.arange(len(rows)).tensor_split(cuts):
         stream.add(positions, lambda out, chosen: out.copy_(values[chosen]))
     stream.settle()
     return stream.total
 
 
+@pytest.mark.parametrize("widths", WIDTHS)
 @pytest.mark.parametrize("case", CASES)
-def test_r_factors_have_the_singular_values_of_the_rows(case: str) -> None:
+def test_r_factors_have_the_singular_values_of_the_rows(case: str, widths: list[int]) -> None:
     rows = rows_of(case)
-    r = streamed(FactorStream, rows, 10, 300).numpy()
+    r = streamed(rows, 10, 300, widths=widths).numpy()
     expected = np.linalg.svd(rows, compute_uv=False)
     np.testing.assert_allclose(np.linalg.svd(r, compute_uv=False), expected, rtol=0, atol=3e-14 * expected[0])
     assert np.all(np.tril(r, -1) == 0)
 
 
+@pytest.mark.parametrize("widths", [None, *WIDTHS])
 @pytest.mark.parametrize("case", CASES)
-def test_both_have_the_inner_products_of_the_rows(case: str) -> None:
+def test_all_have_the_inner_products_of_the_rows(case: str, widths: list[int] | None) -> None:
     rows = rows_of(case)
     expected = rows.T @ rows
-    for found in (streamed(FactorStream, rows, 99), streamed(GramStream, rows, 99)):
-        product = found.numpy() if found[1, 0] != 0 else found.numpy().T @ found.numpy()
-        np.testing.assert_allclose(product, expected, rtol=0, atol=1e-13 * np.abs(expected).max())
+    found = streamed(rows, 99, widths=widths).numpy()
+    product = found if widths is None else found.T @ found
+    np.testing.assert_allclose(product, expected, rtol=0, atol=1e-13 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("kind", [GramStream, FactorStream])
-def test_cuts_do_not_change_a_bit(kind: type[GramStream]) -> None:
+@pytest.mark.parametrize("noise", [1.0, 1e-2, 1e-6])
+def test_what_one_matrix_lacks_of_another_keeps_its_digits(noise: float) -> None:
     rows = rows_of("gaussian")
-    assert torch.equal(streamed(kind, rows), streamed(kind, rows, 1, 63, 64, 65, 500))
+    rows[:, 20:] = rows[:, :20] @ rows[:20, :20] + noise * rows[:, 20:]
+    rows *= np.geomspace(1, 1e-9, SIZE)
+    r = streamed(rows, widths=[20, 20]).numpy()
+    expected = np.linalg.qr(rows, mode="r")
+    np.testing.assert_allclose(np.abs(r.diagonal()), np.abs(expected.diagonal()), rtol=1e-9)
+
+
+@pytest.mark.parametrize("widths", [None, *WIDTHS])
+def test_cuts_do_not_change_a_bit(widths: list[int] | None) -> None:
+    rows = rows_of("gaussian")
+    assert torch.equal(streamed(rows, widths=widths), streamed(rows, 1, 63, 64, 65, 500, widths=widths))
 
 
 @pytest.mark.parametrize("n", [0, 1, 30])
 def test_few_rows(n: int) -> None:
     rows = rows_of("gaussian")[:n]
-    r = streamed(FactorStream, rows).numpy()
+    r = streamed(rows, widths=[20, 20]).numpy()
     np.testing.assert_allclose(r.T @ r, rows.T @ rows, atol=1e-12)
-    np.testing.assert_allclose(streamed(GramStream, rows).numpy(), rows.T @ rows, atol=1e-12)
+    np.testing.assert_allclose(streamed(rows).numpy(), rows.T @ rows, atol=1e-12)
+
+
+def test_matrices_of_their_own_need_no_factor_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    widths: list[int] = []
+    householder = torch.linalg.qr
+
+    def spy(rows: torch.Tensor, mode: str) -> tuple[torch.Tensor, torch.Tensor]:
+        widths.append(rows.shape[1])
+        return householder(rows, mode=mode)
+
+    monkeypatch.setattr(torch.linalg, "qr", spy)
+    streamed(rows_of("gaussian"), widths=[20, 20])
+    assert SIZE not in widths
+    streamed(rows_of("nearly equal matrices"), widths=[20, 20])
+    assert SIZE in widths
