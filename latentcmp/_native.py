@@ -39,6 +39,25 @@ class SegmentsStruct(ctypes.Structure):
     )
 
 
+class CentredRowsStruct(ctypes.Structure):
+    """LcCentredRows of csrc/include/latentcmp.h."""
+
+    _fields_ = (
+        ("x", ctypes.c_void_p),
+        ("rows", ctypes.c_void_p),
+        ("centre", ctypes.c_void_p),
+        ("out", ctypes.c_void_p),
+        ("squares", ctypes.c_void_p),
+        ("count", ctypes.c_int64),
+        ("columns", ctypes.c_int64),
+        ("row_stride", ctypes.c_int64),
+        ("out_stride", ctypes.c_int64),
+        ("squares_stride", ctypes.c_int64),
+        ("type", ctypes.c_int32),
+        ("threads", ctypes.c_int32),
+    )
+
+
 class FoldStruct(ctypes.Structure):
     """LcFold of csrc/include/latentcmp.h."""
 
@@ -147,6 +166,7 @@ def _declare(library: ctypes.CDLL, kind: str) -> None:
     forward.argtypes = [segments, pointer, pointer] + ([pointer] if kind == "cuda" else [])
     backward.argtypes = [segments, pointer, pointer, pointer, pointer]
     if kind == "cpu":
+        library.lc_cpu_centred_rows.argtypes = [ctypes.POINTER(CentredRowsStruct)]
         library.lc_cpu_local_losses.argtypes = [ctypes.POINTER(LocalRidgeStruct), pointer]
         library.lc_cpu_instruction_set.restype = ctypes.c_char_p
         library.lc_cpu_advise_huge_pages.argtypes = [pointer, ctypes.c_int64]

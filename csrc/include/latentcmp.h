@@ -60,6 +60,24 @@ struct LcLocalRidge {
 // averaged over the two folds. Rows are taken as they are: they must lie inside y.
 LC_API int32_t lc_cpu_local_losses(const LcLocalRidge* in, double* losses);
 
+// Rows of x in double, less a centre, and their squared norms. Rows are taken as they are: they must lie inside x.
+struct LcCentredRows {
+  const void* x;          // [rows of x, columns] float32 or float64, unit column stride
+  const int64_t* rows;    // [count] rows of x
+  const double* centre;   // [columns]
+  double* out;            // [count, columns], unit column stride
+  double* squares;        // [count]
+  int64_t count;
+  int64_t columns;
+  int64_t row_stride;     // elements from one row of x to the next
+  int64_t out_stride;     // elements from one row of out to the next
+  int64_t squares_stride; // elements from one of squares to the next
+  int32_t type;           // LcType of x
+  int32_t threads;
+};
+
+LC_API int32_t lc_cpu_centred_rows(const LcCentredRows* in);
+
 // Names the instruction set in use: "avx512", "avx2" or "baseline".
 LC_API const char* lc_cpu_instruction_set();
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from latentcmp.errors import InputError
+from latentcmp.ops.centred_rows import write_centred_rows
 
 
 class Centred(NamedTuple):
@@ -35,8 +36,7 @@ def write_augmented(out: Tensor, values: Sequence[Tensor], positions: Tensor, pi
     ones, *blocks, squares = out.split([1, *widths, len(widths)], dim=1)
     ones.fill_(1)
     for rows, block, centre, square in zip(values, blocks, pivot.split(widths), squares.unbind(1), strict=True):
-        block.copy_(rows.index_select(0, positions)).sub_(centre)
-        square.copy_(torch.linalg.vector_norm(block, dim=1).square_())
+        write_centred_rows(rows, positions, centre, block, square)
 
 
 def centred_grams(parts: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,111 @@
+"""Rows about a centre and their squared norms: every backend against NumPy in float64."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from latentcmp import _backend
+from latentcmp.errors import InputError
+from latentcmp.ops import write_centred_rows
+
+DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
+
+
+@pytest.fixture(params=["cpu", "reference"])
+def backend(request):
+    reason = _backend.why_missing(request.param)
+    if reason:
+        pytest.skip(reason)
+    return request.param
+
+
+def make_arguments(columns=37, n=300, dtype=torch.float32):
+    """x, rows, centre, and out and squares as they lie in a wider block, filled with NaN."""
+    generator = torch.Generator().manual_seed(columns)
+    x = torch.randn(500, columns, generator=generator, dtype=torch.float64).add(3).to(dtype)
+    rows = torch.randint(0, 500, (n,), generator=generator)
+    block = torch.full((n, columns + 5), float("nan"), dtype=torch.float64)
+    return x, rows, torch.linspace(2, 4, columns, dtype=torch.float64), block[:, 1:-4], block[:, -2]
+
+
+@pytest.mark.parametrize("columns", [1, 7, 8, 16, 33, 256])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_agrees_with_numpy(backend, dtype, columns):
+    x, rows, centre, out, squares = make_arguments(columns, dtype=dtype)
+    write_centred_rows(x, rows, centre, out, squares, backend=backend)
+    expected = x.double().numpy()[rows] - centre.numpy()
+    np.testing.assert_array_equal(out.numpy(), expected)
+    np.testing.assert_allclose(squares.numpy(), (expected**2).sum(1), rtol=1e-14)
+
+
+def test_nothing_beside_the_rows_is_written(backend):
+    x, rows, centre, out, squares = make_arguments(33)
+    write_centred_rows(x, rows, centre, out, squares, backend=backend)
+    block = out._base
+    assert block.isnan().sum() == len(rows) * 4
+    assert block[:, [0, -4, -3, -1]].isnan().all()
+
+
+def test_strided_rows_and_columns(backend):
+    x, rows, centre, out, squares = make_arguments(16)
+    write_centred_rows(x, rows, centre, out, squares, backend=backend)
+    expected = out.clone(), squares.clone()
+    wide = torch.full((500, 40), float("nan"))
+    for view in (wide[:, 3:19], wide[:, 1:33:2]):
+        write_centred_rows(view.copy_(x), rows, centre, out.fill_(0), squares.fill_(0), backend=backend)
+        assert torch.equal(out, expected[0])
+        assert torch.equal(squares, expected[1])
+
+
+def test_neither_threads_nor_company_change_a_bit(backend):
+    x, rows, centre, out, squares = make_arguments(256, n=3000)
+    before = torch.get_num_threads()
+    found = []
+    for threads, pieces in ((1, 1), (2, 1), (2, 7)):
+        torch.set_num_threads(threads)
+        parts = (tensor.tensor_split(pieces) for tensor in (rows, out.fill_(0), squares.fill_(0)))
+        for chosen, to, norms in zip(*parts, strict=True):
+            write_centred_rows(x, chosen, centre, to, norms, backend=backend)
+        found.append((out.clone(), squares.clone()))
+    torch.set_num_threads(before)
+    assert all(torch.equal(got, want) for other in found[1:] for got, want in zip(other, found[0], strict=True))
+
+
+def test_no_rows_and_values_that_are_not_finite(backend):
+    x, rows, centre, out, squares = make_arguments(9, n=0)
+    write_centred_rows(x, rows, centre, out, squares, backend=backend)
+    x, rows, centre, out, squares = make_arguments(9, n=3)
+    x[rows[1], 4] = float("inf")
+    write_centred_rows(x, rows, centre, out, squares, backend=backend)
+    assert squares.isfinite().tolist() == (rows != rows[1]).tolist()
+
+
+@pytest.mark.skipif(bool(_backend.why_missing("cpu")), reason="the C++ kernels are not built")
+@pytest.mark.parametrize("instruction_set", ["baseline", "avx2"])
+def test_narrower_instruction_sets_agree(instruction_set):
+    environment = os.environ | {"LATENTCMP_ISA": instruction_set, "PYTHONPATH": os.pathsep.join(sys.path)}
+    selected = f"{__file__}::test_agrees_with_numpy"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", selected, "-k", "cpu"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": torch.zeros(5, 37, dtype=torch.int64)}, "x must be"),
+        ({"rows": torch.zeros(300)}, "rows must be torch.int64"),
+        ({"centre": torch.zeros(36, dtype=torch.float64)}, r"centre must be torch.float64 \(37,\)"),
+        ({"out": torch.zeros(300, 37)}, "out must be torch.float64"),
+        ({"out": torch.zeros(37, 300, dtype=torch.float64).mT}, "unit column stride"),
+        ({"squares": torch.zeros(299, dtype=torch.float64)}, "squares must be"),
+    ],
+)
+def test_bad_arguments_are_named(change, message):
+    names = ("x", "rows", "centre", "out", "squares")
+    with pytest.raises(InputError, match=message):
+        write_centred_rows(**dict(zip(names, make_arguments(), strict=True)) | change)
