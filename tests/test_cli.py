@@ -64,9 +64,9 @@ def test_a_comparison_of_a_file_of_ones_own(all_models: None, structures: list[A
     assert result.returncode == 0, result.stderr
     assert "GFRE between atoms" in result.stdout
     assert "LFRE between structures" in result.stdout
-    assert "1 structures skipped for all models" in result.stdout
+    assert "1 structure skipped for all models" in result.stdout
     assert "Po, unknown to diep" in result.stdout
-    assert "1 structures of one atom" in result.stdout
+    assert "1 structure of one atom" in result.stdout
     assert (tmp_path / "out" / "results.json").stat().st_size > 1000
     assert "Warning" not in result.stderr
 

@@ -94,15 +94,18 @@ def notes(manifest: dict[str, Any]) -> list[RenderableType]:
     if found.get("differing"):
         lines.append(_listing("with positions or cells that differ between the features", found["differing"]))
     if found.get("n_single_atoms"):
-        lines.append(
-            Text(f"{found['n_single_atoms']} structures of one atom: their cumulants of order > 1 are 0", "yellow")
-        )
+        single = _structures(found["n_single_atoms"])
+        lines.append(Text(f"{single} of one atom: cumulants of order > 1 are 0", "yellow"))
     return lines
+
+
+def _structures(count: int) -> str:
+    return f"{count} structure{'s' * (count != 1)}"
 
 
 def _listing(what: str, items: list[str]) -> Group:
     more = [Text(f"  ... and {len(items) - LISTED} more, all in results.json")] if len(items) > LISTED else []
-    return Group(Text(f"{len(items)} structures {what}:", "yellow"), *(Text(f"  {i}") for i in items[:LISTED]), *more)
+    return Group(Text(f"{_structures(len(items))} {what}:", "yellow"), *(Text(f"  {i}") for i in items[:LISTED]), *more)
 
 
 def _shade(value: float) -> str:

@@ -13,8 +13,10 @@ from latentcmp._settings import map_over_cores
 from latentcmp.statistics.triangles import PANEL, add_lower_gram, lift_pivots
 
 LIMIT = 4e6  # variance inflation of a whitened column up to which a Cholesky factor keeps nine digits of it
-INDEPENDENT = 1e-6  # of the norm of a column, what those before it must lack of it for a Gram matrix to show it
 START = 1e6  # the same of the first rows, to leave room for what later ones add to the bound
+INDEPENDENT = 1e-6  # of the norm of a column, what those before it must lack of it for a Gram matrix to show it
+
+Block = tuple[slice, Tensor]  # columns, and the triangle [width, width] they are divided by
 
 
 class Whitening:
@@ -25,7 +27,7 @@ class Whitening:
     diagonal of an earlier one.
     """
 
-    def __init__(self, blocks: Sequence[tuple[slice, Tensor]], gram: Tensor, inverse: Tensor) -> None:
+    def __init__(self, blocks: Sequence[Block], gram: Tensor, inverse: Tensor) -> None:
         self.blocks, self.gram, self.inverse = blocks, gram, inverse
 
     @classmethod
@@ -44,24 +46,18 @@ class Whitening:
         ends = list(accumulate(widths))
         columns = [slice(end - width, end) for width, end in zip(widths, ends, strict=True)]
         factors = map_over_cores(lambda chosen: _factor(rows[:, chosen]), columns, rows.device)
-        lifted = torch.cat([_without_dependent(r) for r in factors])
-        found = cls(list(zip(columns, factors, strict=True)), lifted.to(rows.dtype).diag(), rows.new_zeros(ends[-1]))
-        add_lower_gram(found.gram, found.whitened(rows, torch.empty_like(rows)))
-        lower, failed = torch.linalg.cholesky_ex(found.gram)
+        gram = torch.cat([_without_dependent(r) for r in factors]).to(rows.dtype).diag()
+        blocks = list(zip(columns, factors, strict=True))
+        add_lower_gram(gram, _whitened(blocks, rows, torch.empty_like(rows)))
+        lower, failed = torch.linalg.cholesky_ex(gram)
         if failed:
             return None
-        found.inverse = torch.cholesky_inverse(lower).diagonal()
-        return found if found._keeps_digits(found.gram.diagonal(), START) else None
-
-    def whitened(self, rows: Tensor, out: Tensor) -> Tensor:
-        """Z of rows [n, size], in `out`."""
-        for columns, r in self.blocks:  # in LAPACK's order of memory
-            torch.linalg.solve_triangular(r.mT, rows[:, columns].mT, upper=False, out=out[:, columns].mT)
-        return out
+        found = cls(blocks, gram, torch.cholesky_inverse(lower).diagonal())
+        return found if found._keeps_digits(gram.diagonal(), START) else None
 
     def take(self, rows: Tensor, out: Tensor) -> bool:
         """Add rows, with room for their Z. False, and they are not taken, where the factor would lose digits."""
-        z = self.whitened(rows, out)
+        z = _whitened(self.blocks, rows, out)
         if not self._keeps_digits(self.gram.diagonal() + z.square().sum(0), LIMIT):
             return False
         add_lower_gram(self.gram, z)
@@ -78,6 +74,13 @@ class Whitening:
 
     def _keeps_digits(self, squares: Tensor, limit: float) -> bool:
         return bool((squares * self.inverse).max() <= limit)
+
+
+def _whitened(blocks: Sequence[Block], rows: Tensor, out: Tensor) -> Tensor:
+    """Rows divided by the triangles, in `out`."""
+    for columns, r in blocks:  # in LAPACK's order of memory
+        torch.linalg.solve_triangular(r.mT, rows[:, columns].mT, upper=False, out=out[:, columns].mT)
+    return out
 
 
 def _factor(rows: Tensor) -> Tensor:
