@@ -12,8 +12,9 @@ from torch import Tensor
 from latentcmp._settings import map_over_cores
 from latentcmp.statistics.triangles import PANEL, add_lower_gram, lift_pivots
 
-LIMIT = 4e6  # variance inflation of a whitened column up to which a Cholesky factor keeps nine digits of it
+INFLATION = 4e6  # of the variance of a whitened column, up to which a Cholesky factor keeps nine digits of it
 START = 1e6  # the same of the first rows, to leave room for what later ones add to the bound
+GROWTH = 1e5  # of the squared norm of a whitened column, up to which rounding stays near 1e-12 of its size
 INDEPENDENT = 1e-6  # of the norm of a column, what those before it must lack of it for a Gram matrix to show it
 
 Block = tuple[slice, Tensor]  # columns, and the triangle [width, width] they are divided by
@@ -23,18 +24,18 @@ class Whitening:
     """Rows A [n, size] as Z = A B^-1, with B block diagonal of upper triangles, and the Gram matrix of all of Z.
 
     How many digits a Cholesky factor of that matrix G keeps is told by the variance inflation of its columns, the
-    diagonal of G times that of its inverse. Rows add to G, which makes its inverse smaller: `inverse` [size] is the
-    diagonal of an earlier one.
+    diagonal of G times that of its inverse. Rows add to G, which makes its inverse smaller, so the inflation can be
+    bounded by the first inverse: `most` [size] is what the diagonal of G may come to.
     """
 
-    def __init__(self, blocks: Sequence[Block], gram: Tensor, inverse: Tensor) -> None:
-        self.blocks, self.gram, self.inverse = blocks, gram, inverse
+    def __init__(self, blocks: Sequence[Block], gram: Tensor, most: Tensor) -> None:
+        self.blocks, self.gram, self.most = blocks, gram, most
 
     @classmethod
     def by_factor(cls, r: Tensor) -> "Whitening":
         """By the R factor [size, size] of rows that then count as taken, whatever depends on what."""
         lift_pivots(r)
-        return cls([(slice(0, len(r)), r)], torch.eye(len(r), dtype=r.dtype), r.new_ones(len(r)))
+        return cls([(slice(0, len(r)), r)], torch.eye(len(r), dtype=r.dtype), r.new_full((len(r),), GROWTH))
 
     @classmethod
     def by_matrices(cls, rows: Tensor, widths: Sequence[int]) -> "Whitening | None":
@@ -52,13 +53,14 @@ class Whitening:
         lower, failed = torch.linalg.cholesky_ex(gram)
         if failed:
             return None
-        found = cls(blocks, gram, torch.cholesky_inverse(lower).diagonal())
-        return found if found._keeps_digits(gram.diagonal(), START) else None
+        inflation = gram.diagonal() * torch.cholesky_inverse(lower).diagonal()
+        most = gram.diagonal() * (INFLATION / inflation).clamp(max=GROWTH)
+        return cls(blocks, gram, most) if bool((inflation <= START).all()) else None
 
     def take(self, rows: Tensor, out: Tensor) -> bool:
         """Add rows, with room for their Z. False, and they are not taken, where the factor would lose digits."""
         z = _whitened(self.blocks, rows, out)
-        if not self._keeps_digits(self.gram.diagonal() + z.square().sum(0), LIMIT):
+        if not bool((self.gram.diagonal() + z.square().sum(0) <= self.most).all()):
             return False
         add_lower_gram(self.gram, z)
         return True
@@ -71,9 +73,6 @@ class Whitening:
                 stop = min(start + PANEL, columns.stop)
                 inside = slice(start - columns.start, stop - columns.start)
                 out[:stop, start:stop] = lower[columns.start : stop, :stop].mT @ r[: inside.stop, inside]
-
-    def _keeps_digits(self, squares: Tensor, limit: float) -> bool:
-        return bool((squares * self.inverse).max() <= limit)
 
 
 def _whitened(blocks: Sequence[Block], rows: Tensor, out: Tensor) -> Tensor:
