@@ -77,15 +77,7 @@ class JointStatistics:
         values = [features[name].detach() for name in self.widths]
         if self.pivot is None:
             self.pivot = torch.cat([rows[:BLOCK].mean(0, dtype=torch.float64) for rows in values])
-        if self.device.type == "cpu":
-            self._stream(values, part)
-            return
-        rows = torch.cat([rows.to(torch.float64) for rows in values], dim=1)
-        rows = augmented(rows - self.pivot, list(self.widths.values()))
-        for index in range(3):
-            chosen = part == index
-            self.counts[index] += chosen.sum()
-            self._add(index, rows * chosen[:, None])  # no wait on a device
+        (self._stream if self.device.type == "cpu" else self._mask)(values, part, self.pivot)
 
     def merge(self, other: "JointStatistics") -> None:
         """Add the rows that another statistic of the same widths and method has seen."""
@@ -198,14 +190,21 @@ class JointStatistics:
         columns = [1, *self.widths.values(), len(self.widths)]
         return GramStream(total) if self.method == "gram" else FactorStream(total, columns)
 
-    def _stream(self, values: list[Tensor], part: Tensor) -> None:
+    def _stream(self, values: list[Tensor], part: Tensor, pivot: Tensor) -> None:
         """Send rows to the streams of their parts, with no copy of the whole."""
-        pivot = self.pivot
-        assert pivot is not None
         for index, stream in enumerate(self._streams):
             positions = (part == index).nonzero()[:, 0]
             self.counts[index] += len(positions)
             stream.add(positions, lambda out, chosen: write_augmented(out, values, chosen, pivot))
+
+    def _mask(self, values: list[Tensor], part: Tensor, pivot: Tensor) -> None:
+        """Add all rows to every part, zeros in place of those of others: a device need not say how many there are."""
+        rows = torch.cat([rows.to(torch.float64) for rows in values], dim=1)
+        rows = augmented(rows - pivot, list(self.widths.values()))
+        for index in range(3):
+            chosen = part == index
+            self.counts[index] += chosen.sum()
+            self._add(index, rows * chosen[:, None])
 
     def _add(self, index: int, rows: Tensor) -> None:
         if self.method == "gram":
