@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from latentcmp.reconstruction.pairs import Rows, pointwise_errors
 
-from .run import seconds
+from .run import is_wanted, seconds
 
 N_TRAIN = 5000
 NEIGHBOURS = {"256-10": 10, "256-20": 20, "256-50": 50, "256-100": 100, "128-128": 128, "256-256": 256}
@@ -77,7 +78,7 @@ def run(options: argparse.Namespace) -> list[dict]:
     """Rows of the table: milliseconds for one further test row and every target but the source itself.
 
     scikit-matter's are those of one call times the number of targets. The error is the largest relative one of a row
-    error, checked on every target before anything is timed.
+    error, checked on every target before anything is timed where scikit-matter is installed.
     """
     found = []
     for shape in options.local_shapes:
@@ -89,13 +90,14 @@ def run(options: argparse.Namespace) -> list[dict]:
 
 
 def _rows_of(problem: LocalProblem, options: argparse.Namespace) -> list[dict]:
-    n_targets, error = len(problem.targets), _error(problem, options.device)
+    n_targets, installed = len(problem.targets), find_spec("skmatter") is not None
+    error = _error(problem, options.device) if installed else None
     times: dict[str, list[float]] = {"latentcmp": [], "scikit-matter": []}
     for round_ in range(options.repeat):
         peer = partial(scikit_matter, problem, round_ % n_targets)
         own = partial(ours, problem, device=options.device)
         times["latentcmp"].append(_marginal(own, problem.n_test, options.device))
-        if not options.ours:
+        if installed and is_wanted("scikit-matter", options):
             times["scikit-matter"].append(_marginal(peer, PEER_POINTS, "cpu") * n_targets)
     ms = {name: 1e3 * sorted(found)[len(found) // 2] for name, found in times.items() if found}
     errors = {"latentcmp": error}

@@ -64,6 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> list[dict]:
     """Global errors for every shape, then local ones; the peers' BLAS holds to the same number of threads."""
+    if absent := [peer.name for peer in PEERS if is_wanted(peer.name, options) and not _is_installed(peer)]:
+        print(f"Not installed, left out: {', '.join(absent)}")
     with _blas_threads(options.threads):
         rows = []
         for shape in options.shapes:
@@ -112,9 +114,11 @@ def run_problem(problem: Problem, options: argparse.Namespace) -> list[dict]:
 
 
 def _takes_part(peer: Peer, n: int, options: argparse.Namespace) -> bool:
-    if not is_wanted(peer.name, options) or (peer.needs and find_spec(peer.needs) is None):
-        return False
-    return options.slow or n <= peer.most_rows
+    return is_wanted(peer.name, options) and _is_installed(peer) and (options.slow or n <= peer.most_rows)
+
+
+def _is_installed(peer: Peer) -> bool:
+    return not peer.needs or find_spec(peer.needs) is not None
 
 
 def statistics(method: str) -> Callable[[Problem], Callable[[], float]]:

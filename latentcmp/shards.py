@@ -78,12 +78,17 @@ def merge_shards(directories: Sequence[Path], partial: bool = False) -> Collecte
         whole = merged(whole, unpack(tensors, known))
     missing = sorted({number for _, of in seen for number in range(1, of + 1)} - {shard.number for shard in seen})
     if whole is None or (missing and not partial):
-        found = f"shards {', '.join(map(str, missing))} are missing" if missing else "there is no shard"
+        found = _missing(missing) if missing else "there is no shard"
         where = ", ".join(map(str, directories))
         raise InputError(f"{found} in {where}; make them with compare --shard, or merge what is there with --partial")
     if missing:
         whole.manifest = whole.manifest | {"missing_shards": missing}
     return whole
+
+
+def _missing(numbers: list[int]) -> str:
+    named = ", ".join(map(str, numbers))
+    return f"shards {named} are missing" if len(numbers) > 1 else f"shard {named} is missing"
 
 
 def merged(whole: Collected | None, part: Collected | None) -> Collected | None:

@@ -33,6 +33,17 @@ def test_reconstruction(tmp_path: Path) -> None:
     assert nearest["latentcmp"]["error"] < 1e-6
 
 
+def test_peers_that_are_not_installed_are_named_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in ("reconstruction", "local"):
+        monkeypatch.setattr(import_module(f"{HOME}.{module}"), "find_spec", lambda name: None)
+    small = ("--shapes", "10k-128", "--local-shapes", "256-10", "--scale", "0.02", "--models", "2")
+    rows = rows_of(tmp_path, "reconstruction", *small)
+    assert {row["name"] for row in rows} == {"latentcmp gram", "latentcmp qr", "latentcmp"}
+    assert "Not installed, left out: scikit-matter" in capsys.readouterr().out
+
+
 def test_streaming(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, "streaming", "--atoms", "20000", "--models", "2", "--width", "8", "--structures", "0")
     sizes = [row for row in rows if "atoms/s" in row]
