@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from latentcmp.reconstruction.pairs import Rows, pointwise_errors
 
-from .run import is_wanted, seconds
+from .run import is_installed, is_wanted, seconds
 
 N_TRAIN = 5000
 NEIGHBOURS = {"256-10": 10, "256-20": 20, "256-50": 50, "256-100": 100, "128-128": 128, "256-256": 256}
@@ -90,7 +89,7 @@ def run(options: argparse.Namespace) -> list[dict]:
 
 
 def _rows_of(problem: LocalProblem, options: argparse.Namespace) -> list[dict]:
-    n_targets, installed = len(problem.targets), find_spec("skmatter") is not None
+    n_targets, installed = len(problem.targets), is_installed("skmatter")
     error = _error(problem, options.device) if installed else None
     times: dict[str, list[float]] = {"latentcmp": [], "scikit-matter": []}
     for round_ in range(options.repeat):

@@ -11,7 +11,6 @@ import argparse
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from latentcmp import JointStatistics
 from latentcmp.reconstruction.folds import halves, two_folds
 
 from . import local
-from .run import is_wanted, measure, print_table
+from .run import is_installed, is_wanted, measure, print_table
 
 SHAPES = {"10k-128": (10_000, 128), "10k-256": (10_000, 256), "10k-512": (10_000, 512), "50k-256": (50_000, 256)}
 ALPHAS = np.geomspace(1e-9, 0.9, 20)
@@ -64,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> list[dict]:
     """Global errors for every shape, then local ones; the peers' BLAS holds to the same number of threads."""
-    if absent := [peer.name for peer in PEERS if is_wanted(peer.name, options) and not _is_installed(peer)]:
+    if absent := [peer.name for peer in PEERS if is_wanted(peer.name, options) and not is_installed(peer.needs)]:
         print(f"Not installed, left out: {', '.join(absent)}")
     with _blas_threads(options.threads):
         rows = []
@@ -114,11 +113,7 @@ def run_problem(problem: Problem, options: argparse.Namespace) -> list[dict]:
 
 
 def _takes_part(peer: Peer, n: int, options: argparse.Namespace) -> bool:
-    return is_wanted(peer.name, options) and _is_installed(peer) and (options.slow or n <= peer.most_rows)
-
-
-def _is_installed(peer: Peer) -> bool:
-    return not peer.needs or find_spec(peer.needs) is not None
+    return is_wanted(peer.name, options) and is_installed(peer.needs) and (options.slow or n <= peer.most_rows)
 
 
 def statistics(method: str) -> Callable[[Problem], Callable[[], float]]:
@@ -189,7 +184,7 @@ def _printed(rows: list[dict]) -> list[dict]:
 
 
 def _blas_threads(threads: int) -> AbstractContextManager:
-    if find_spec("threadpoolctl") is None:
+    if not is_installed("threadpoolctl"):
         return nullcontext()
     from threadpoolctl import threadpool_limits
 

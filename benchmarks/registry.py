@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -13,6 +12,8 @@ from torch import Tensor
 from latentcmp import _backend
 from latentcmp.ops import segment_cumulants
 from latentcmp.segments import segment_ids
+
+from .run import is_installed
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Peer:
 
     def missing(self) -> str:
         """Why it cannot run here, or ""."""
-        return f"{self.needs} is not installed" if self.needs and find_spec(self.needs) is None else ""
+        return "" if is_installed(self.needs) else f"{self.needs} is not installed"
 
 
 SHAPES = {

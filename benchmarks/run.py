@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 
@@ -37,6 +38,11 @@ FORMATS = {"ms": ".3f", "over_floor": ".2f", "over_ours": ".2f", "error": ".1e"}
 def is_wanted(name: str, options: argparse.Namespace) -> bool:
     """Whether --only and --ours leave a measurement in."""
     return any(part in name for part in options.only) and (name.startswith("latentcmp") or not options.ours)
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package that a peer needs is there; "" always is."""
+    return not package or find_spec(package) is not None
 
 
 def clock(device: str) -> Callable[[], float]:

@@ -99,9 +99,8 @@ def blocks(n_atoms: int, options: argparse.Namespace) -> Iterator[tuple[dict[str
 def costs(options: argparse.Namespace) -> dict[str, float]:
     """What an atom must cost: bytes read once for each of the two uses, operations, and the bytes to be reduced."""
     columns = options.models * options.width
-    products = {"gram": 1, "qr": 2}[
-        options.method
-    ] * columns**2  # half a symmetric product; at worst a triangular solve
+    uses = {"gram": 1, "qr": 2}[options.method]  # half a symmetric product, and at worst a triangular solve
+    products = uses * columns**2
     return {
         "bytes/atom": 2 * 4.0 * columns,
         "flop/atom": products + 3.0 * ORDER * columns,

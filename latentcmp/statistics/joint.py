@@ -18,7 +18,7 @@ from latentcmp.reconstruction.pairs import Compressed, Measure
 from latentcmp.reconstruction.solvers import Solver
 from latentcmp.statistics.readout import UNSEEN, Columns, Method, Part, Readout, about
 from latentcmp.statistics.reduce import Group, State, check_same, merged_by_tree
-from latentcmp.statistics.rows import Centred, augmented, write_augmented
+from latentcmp.statistics.rows import Centred, write_augmented
 from latentcmp.statistics.storage import check_tensors, read_statistics, write_statistics
 from latentcmp.statistics.streams import BLOCK, FactorStream, GramStream
 
@@ -199,8 +199,8 @@ class JointStatistics:
 
     def _mask(self, values: list[Tensor], part: Tensor, pivot: Tensor) -> None:
         """Add all rows to every part, zeros in place of those of others: a device need not say how many there are."""
-        rows = torch.cat([rows.to(torch.float64) for rows in values], dim=1)
-        rows = augmented(rows - pivot, list(self.widths.values()))
+        rows = torch.empty(len(part), len(self._parts[0]), dtype=torch.float64, device=self.device)
+        write_augmented(rows, values, torch.arange(len(part), device=self.device), pivot)
         for index in range(3):
             chosen = part == index
             self.counts[index] += chosen.sum()

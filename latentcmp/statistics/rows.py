@@ -24,14 +24,11 @@ class Centred(NamedTuple):
     unseen: float
 
 
-def augmented(rows: Tensor, widths: Sequence[int]) -> Tensor:
-    """[1 | X - p | s] from X - p: ones in front, the squared row norm of every matrix behind."""
-    squares = [block.square().sum(1, keepdim=True) for block in rows.split(list(widths), dim=1)]
-    return torch.cat([torch.ones_like(rows[:, :1]), rows, *squares], dim=1)
-
-
 def write_augmented(out: Tensor, values: Sequence[Tensor], positions: Tensor, pivot: Tensor) -> None:
-    """Put the augmented rows of matrices [n, D] at `positions` into out [len(positions), size] (float64)."""
+    """Put rows of matrices [n, D] at `positions` into out [len(positions), size] (float64), as [1 | X - p | s].
+
+    s holds the squared norm of the row of every matrix.
+    """
     widths = [rows.shape[1] for rows in values]
     ones, *blocks, squares = out.split([1, *widths, len(widths)], dim=1)
     ones.fill_(1)

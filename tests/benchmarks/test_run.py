@@ -36,8 +36,7 @@ def test_reconstruction(tmp_path: Path) -> None:
 def test_peers_that_are_not_installed_are_named_and_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for module in ("reconstruction", "local"):
-        monkeypatch.setattr(import_module(f"{HOME}.{module}"), "find_spec", lambda name: None)
+    monkeypatch.setattr(import_module(f"{HOME}.run"), "find_spec", lambda name: None)
     small = ("--shapes", "10k-128", "--local-shapes", "256-10", "--scale", "0.02", "--models", "2")
     rows = rows_of(tmp_path, "reconstruction", *small)
     assert {row["name"] for row in rows} == {"latentcmp gram", "latentcmp qr", "latentcmp"}

@@ -15,14 +15,6 @@ from latentcmp.ops import write_centred_rows
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 
 
-@pytest.fixture(params=["cpu", "reference"])
-def backend(request):
-    reason = _backend.why_missing(request.param)
-    if reason:
-        pytest.skip(reason)
-    return request.param
-
-
 def make_arguments(columns=37, n=300, dtype=torch.float32):
     """x, rows, centre, and out and squares as they lie in a wider block, filled with NaN."""
     generator = torch.Generator().manual_seed(columns)

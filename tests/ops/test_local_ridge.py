@@ -16,14 +16,6 @@ from latentcmp.ops.local_ridge import local_losses
 SIZES = {"even": (6, 6), "odd": (5, 6), "one row": (1, 1), "tall": (14, 15), "wider than a block": (24, 25)}
 
 
-@pytest.fixture(params=["cpu", "reference"])
-def backend(request):
-    reason = _backend.why_missing(request.param)
-    if reason:
-        pytest.skip(reason)
-    return request.param
-
-
 @pytest.mark.parametrize("columns", [1, 32, 45])
 @pytest.mark.parametrize("sizes", SIZES)
 def test_losses_agree_with_numpy_and_scikit_learn(backend, sizes, columns):

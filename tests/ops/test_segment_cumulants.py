@@ -18,16 +18,6 @@ RAGGED = [3, 0, 17, 1, 64, 65, 130, 2048, 2049, 5000, 0, 2]
 WIDTHS = [1, 7, 16, 17, 64, 130, 300]
 
 
-@pytest.fixture(params=["cpu", "reference"])
-def backend(request):
-    reason = _backend.why_missing(request.param)
-    if reason and os.environ.get("LATENTCMP_REQUIRE_NATIVE") == "1":
-        pytest.fail(reason)
-    if reason:
-        pytest.skip(reason)
-    return request.param
-
-
 def relative_error(got, want):
     """The largest error of each order over the largest magnitude of that order."""
     error = (got.double() - want).abs().amax((0, 2))
