@@ -1,14 +1,9 @@
 """Rows about a centre and their squared norms: every backend against NumPy in float64."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
 
-from latentcmp import _backend
 from latentcmp.errors import InputError
 from latentcmp.ops import write_centred_rows
 
@@ -76,14 +71,20 @@ def test_no_rows_and_values_that_are_not_finite(backend):
     assert squares.isfinite().tolist() == (rows != rows[1]).tolist()
 
 
-@pytest.mark.skipif(bool(_backend.why_missing("cpu")), reason="the C++ kernels are not built")
-@pytest.mark.parametrize("instruction_set", ["baseline", "avx2"])
-def test_narrower_instruction_sets_agree(instruction_set):
-    environment = os.environ | {"LATENTCMP_ISA": instruction_set, "PYTHONPATH": os.pathsep.join(sys.path)}
-    selected = f"{__file__}::test_agrees_with_numpy"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", selected, "-k", "cpu"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_narrower_instruction_sets_agree(run_narrowed, dtype, tmp_path):
+    x, rows, centre, out, squares = make_arguments(45, dtype=dtype)
+    torch.save((x, rows, centre, out, squares), tmp_path / "arguments.pt")
+    run_narrowed(
+        "from latentcmp.ops import write_centred_rows\n"
+        "arguments = torch.load('arguments.pt')\n"
+        "write_centred_rows(*arguments, backend='cpu')\n"
+        "torch.save(arguments[-2:], 'written.pt')\n"
+    )
+    written, norms = torch.load(tmp_path / "written.pt")
+    expected = x.double().numpy()[rows] - centre.numpy()
+    np.testing.assert_array_equal(written.numpy(), expected)
+    np.testing.assert_allclose(norms.numpy(), (expected**2).sum(1), rtol=1e-14)
 
 
 @pytest.mark.parametrize(

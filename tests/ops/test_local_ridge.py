@@ -1,15 +1,10 @@
 """Losses of local cutoffs: every backend against NumPy and scikit-learn."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
 from local_cases import make_problem, sklearn_losses
 
-from latentcmp import _backend
 from latentcmp.errors import InputError
 from latentcmp.ops.local_ridge import local_losses
 
@@ -51,18 +46,14 @@ def test_strides_and_no_problems_are_taken_as_they_come(backend):
     assert local_losses(y, *none, backend=backend).shape == (0, expected.shape[1])
 
 
-@pytest.mark.skipif(bool(_backend.why_missing("cpu")), reason="the C++ kernels are not built")
-@pytest.mark.parametrize("instruction_set", ["baseline", "avx2"])
-def test_narrower_instruction_sets_agree(instruction_set, tmp_path):
+def test_narrower_instruction_sets_agree(run_narrowed, tmp_path):
     problem = make_problem((14, 15), 45)
     torch.save(problem[1:], tmp_path / "problem.pt")
-    code = (
-        "import torch; from latentcmp.ops.local_ridge import local_losses;"
-        "problem = torch.load('problem.pt', weights_only=False);"
-        "torch.save(local_losses(*problem, backend='cpu'), 'losses.pt')"
+    run_narrowed(
+        "from latentcmp.ops.local_ridge import local_losses\n"
+        "problem = torch.load('problem.pt', weights_only=False)\n"
+        "torch.save(local_losses(*problem, backend='cpu'), 'losses.pt')\n"
     )
-    environment = os.environ | {"LATENTCMP_ISA": instruction_set, "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
     np.testing.assert_allclose(torch.load(tmp_path / "losses.pt"), sklearn_losses(*problem), rtol=1e-10)
 
 
