@@ -135,6 +135,27 @@ def test_statistics_agree_with_those_of_the_cpu_and_reduce_by_nccl(tmp_path):
         torch.testing.assert_close(measure(found["cuda"]), measure(found["cpu"]), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("method", ["gram", "qr"])
+@pytest.mark.parametrize("widths", [(64, 64, 9), (256, 256), (300, 512)])
+def test_global_errors_are_those_of_the_cpu(method, widths):
+    generator = torch.Generator().manual_seed(0)
+    latent = torch.randn(6000, 40, generator=generator)
+    rows = {
+        str(k): torch.tanh(latent @ torch.randn(40, width, generator=generator) / 6)
+        + 0.05 * torch.randn(6000, width, generator=generator)
+        for k, width in enumerate(widths)
+    }
+    part, found = torch.arange(6000) % 3, {}
+    for device in ("cpu", "cuda"):
+        statistics = JointStatistics({name: x.shape[1] for name, x in rows.items()}, method, device)
+        for chosen in torch.arange(6000).split(1700):
+            statistics.update({name: x[chosen].to(device) for name, x in rows.items()}, part[chosen].to(device))
+        found[device] = statistics.errors()
+    off_diagonal = ~torch.eye(len(widths), dtype=torch.bool)
+    torch.testing.assert_close(found["cuda"][off_diagonal], found["cpu"][off_diagonal], rtol=1e-8, atol=0)
+    assert found["cuda"].diagonal().max() < 1e-6
+
+
 def test_samples_and_neighbours_stay_on_the_device_and_agree_with_the_cpu():
     x, queries = torch.randn(5000, 8, dtype=torch.float64), torch.randn(50, 8, dtype=torch.float64)
     found = {}

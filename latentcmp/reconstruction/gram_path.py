@@ -8,18 +8,21 @@ The rules are those of `latentcmp.reconstruction.solvers`.
 """
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from latentcmp._batches import batches_for, map_stacked
 from latentcmp._settings import map_over_cores
 from latentcmp.errors import InputError
+from latentcmp.ops.local_svd import local_svd
 from latentcmp.reconstruction.solvers import SOLVERS, Solver
 
 BAND = 128  # directions whose products with all before them are formed at a time
 CANCELLED = 1e-6  # of a sum of squares: below it a difference of sums has lost too many digits
+FITTED = ((0,), (1,), (0, 1))  # parts that a source is fitted on: each fold, and both
 
 
 class Fit(NamedTuple):
@@ -43,8 +46,15 @@ class Missing(Protocol):
 class Source(Protocol):
     """A source and all targets on the three parts: 0 fold 1, 1 fold 2, 2 test."""
 
-    def fit(self, *parts: int) -> Fit:
-        """Factorise the source on the rows of some parts together."""
+    def matrix(self, parts: Sequence[int]) -> Tensor:
+        """What is factorised to fit the source on the rows of some parts together."""
+
+    @staticmethod
+    def factorise(matrices: Tensor) -> tuple[Tensor, ...]:
+        """The factors of a stack of matrices, of one source or of several."""
+
+    def fit(self, parts: Sequence[int], factors: Sequence[Tensor]) -> Fit:
+        """The fit, from the factors of its matrix."""
 
     def missing(self, part: int, fit: Fit) -> Missing:
         """What maps of a fit lack on a part."""
@@ -83,17 +93,24 @@ class GramSource:
         """One for the columns of every matrix."""
         return [cls(grams, chosen) for chosen in columns]
 
-    def fit(self, *parts: int) -> Fit:
-        rows = self.grams[parts[0], self.columns]
-        for part in parts[1:]:
-            rows = rows + self.grams[part, self.columns]
-        values, vectors = torch.linalg.eigh(rows[:, self.columns])
-        s, directions = values.clamp(min=0).sqrt().flip(0), vectors.flip(1)
-        return Fit(s, directions, (directions * torch.where(s > 0, 1 / s, 0.0)).mT @ rows)
+    def matrix(self, parts: Sequence[int]) -> Tensor:
+        return self._sum(parts)[:, self.columns]
+
+    @staticmethod
+    def factorise(matrices: Tensor) -> tuple[Tensor, ...]:
+        values, vectors = torch.linalg.eigh(matrices)
+        return values.clamp(min=0).sqrt().flip(-1), vectors.flip(-1)
+
+    def fit(self, parts: Sequence[int], factors: Sequence[Tensor]) -> Fit:
+        s, directions = factors
+        return Fit(s, directions, (directions * torch.where(s > 0, 1 / s, 0.0)).mT @ self._sum(parts))
 
     def missing(self, part: int, fit: Fit) -> GramMissing:
         c = fit.directions.mT @ self.grams[part, self.columns]
         return GramMissing(c[:, self.columns] @ fit.directions, c, self.grams[part].diagonal())
+
+    def _sum(self, parts: Sequence[int]) -> Tensor:
+        return reduce(torch.add, (self.grams[part, self.columns] for part in parts))
 
 
 class FactorMissing(NamedTuple):
@@ -139,10 +156,16 @@ class FactorSource:
     def parts(self) -> list[tuple[Tensor, Tensor, Tensor]]:
         return [_turned(*part, self.columns) for part in zip(self.factors, self.squares, strict=True)]
 
-    def fit(self, *parts: int) -> Fit:
-        source, targets = (torch.cat([self.parts[part][k] for part in parts]) for k in (0, 1))
-        u, s, vh = torch.linalg.svd(source, full_matrices=False)
-        return Fit(s, vh.mT, u.mT @ targets)
+    def matrix(self, parts: Sequence[int]) -> Tensor:
+        return torch.cat([self.parts[part][0] for part in parts]).mT
+
+    @staticmethod
+    def factorise(matrices: Tensor) -> tuple[Tensor, ...]:
+        return local_svd(matrices)
+
+    def fit(self, parts: Sequence[int], factors: Sequence[Tensor]) -> Fit:
+        directions, s, left = factors
+        return Fit(s, directions, left @ torch.cat([self.parts[part][1] for part in parts]))
 
     def missing(self, part: int, fit: Fit) -> FactorMissing:
         source, targets, beyond = self.parts[part]
@@ -182,21 +205,31 @@ def all_global_errors(
         raise InputError(f"solver must be one of {', '.join(SOLVERS)}, got {solver!r}")
     n_first, n_second, n_test = counts
 
-    def errors_of(source: Source) -> Tensor:
-        fits = source.fit(0), source.fit(1)
-        strengths = torch.maximum(fits[0].s[0], fits[1].s[0]) * alphas
-        least = unseen * torch.maximum(fits[0].s[0], fits[1].s[0])
-        rounding = max(n_first + n_second, len(fits[0].directions)) * torch.finfo(alphas.dtype).eps
+    def errors_of(source: Source, fits: Sequence[Fit]) -> Tensor:
+        first, second, full = fits
+        strengths = torch.maximum(first.s[0], second.s[0]) * alphas
+        least = unseen * torch.maximum(first.s[0], second.s[0])
+        rounding = max(n_first + n_second, len(first.directions)) * torch.finfo(alphas.dtype).eps
         losses = torch.zeros(len(alphas), len(widths), dtype=alphas.dtype, device=alphas.device)
-        for fit, other, n in ((fits[0], 1, n_second), (fits[1], 0, n_first)):
+        for fit, other, n in ((first, 1, n_second), (second, 0, n_first)):
             squares = _path(solver, fit, source.missing(other, fit), strengths, least.clamp(min=rounding))
             losses += torch.stack([part.mean(1) for part in (squares / n).sqrt_().split(list(widths), 1)], 1)
         chosen = strengths[losses.argmin(0)].repeat_interleave(torch.tensor(widths, device=alphas.device))
-        full = source.fit(0, 1)
         missing = source.missing(2, full).squares(_weights(solver, full, chosen, least))
         return torch.stack([part.sum() for part in missing.split(list(widths))]).div_(n_test).sqrt_()
 
-    return torch.stack(map_over_cores(errors_of, sources, alphas.device))
+    def errors_of_all(members: Sequence[Source]) -> list[Tensor]:
+        return [errors_of(*member) for member in zip(members, _fits(members), strict=True)]
+
+    batches = map_over_cores(errors_of_all, batches_for(sources, alphas.device), alphas.device)
+    return torch.stack([errors for batch in batches for errors in batch])
+
+
+def _fits(sources: Sequence[Source]) -> list[list[Fit]]:
+    """Every source on `FITTED`."""
+    matrices = [source.matrix(parts) for source in sources for parts in FITTED]
+    factors = iter(map_stacked(sources[0].factorise, matrices))
+    return [[source.fit(parts, next(factors)) for parts in FITTED] for source in sources]
 
 
 def _path(solver: Solver, fit: Fit, missing: Missing, strengths: Tensor, floor: Tensor) -> Tensor:

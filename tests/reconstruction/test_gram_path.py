@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from latentcmp.reconstruction import gram_path
 from latentcmp.reconstruction.folds import halves, two_folds
 from latentcmp.statistics import streams
 from latentcmp.statistics.joint import JointStatistics
@@ -80,6 +81,21 @@ def test_gram_matrices_agree_where_they_can_see(case: str, width: int) -> None:
     off_diagonal = ~np.eye(2, dtype=bool)
     np.testing.assert_allclose(ours[off_diagonal], expected[off_diagonal], rtol=1e-8)
     assert ours.diagonal().max() < 1e-6
+
+
+@pytest.mark.parametrize("method", ["gram", "qr"])
+def test_sources_factorised_in_one_batch_give_the_same_bits(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = [*matrices("gaussian", 64, 1200), *matrices("condition 1e3", 64, 1200)]
+    one_by_one = found(features, method)
+    taken = []
+
+    def all_of(sources: list[object], device: torch.device) -> list[list[object]]:
+        taken.append(len(sources))
+        return [sources]
+
+    monkeypatch.setattr(gram_path, "batches_for", all_of)
+    np.testing.assert_array_equal(found(features, method), one_by_one)
+    assert taken == [4]
 
 
 @pytest.mark.parametrize(("method", "case"), [("gram", "gaussian"), ("qr", "gaussian"), ("qr", "condition 1e10")])
