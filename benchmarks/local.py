@@ -1,7 +1,8 @@
 """Local reconstruction beside scikit-matter, which is called once for each pair.
 
 What is compared is the cost of a further test row: both are timed with few and with many, and the scaling of the
-training rows, which ours does once for a matrix and scikit-matter once for a call, drops out.
+training rows, which ours does once for a matrix and scikit-matter once for a call, drops out. On a GPU, which few test
+rows do not fill, a whole problem is timed too, from scaled rows to errors.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from torch import Tensor
 
 from latentcmp.reconstruction.pairs import Rows, pointwise_errors
 
-from .run import is_installed, is_wanted, seconds
+from .run import is_installed, is_wanted, measure, seconds
 
 N_TRAIN = 5000
 NEIGHBOURS = {"256-10": 10, "256-20": 20, "256-50": 50, "256-100": 100, "128-128": 128, "256-256": 256}
 """k of each shape, which is named D-k."""
 FEW, PEER_POINTS = 1, 9
+WHOLE = {"width": 256, "k": 20, "n_train": 25_000, "n_test": 25_000}
 
 
 @dataclass(frozen=True)
@@ -33,27 +35,34 @@ class LocalProblem:
     source: Tensor
     targets: list[Tensor]
     k: int
-    n_test: int
+    n_train: int
+
+    @property
+    def n_test(self) -> int:
+        return len(self.source) - self.n_train
 
     @property
     def name(self) -> str:
-        return f"LFRE, k = {self.k}, {len(self.targets)} targets, {N_TRAIN} training rows x {self.source.shape[1]}"
+        return f"LFRE, k = {self.k}, {len(self.targets)} targets, {self.n_train} training rows x {self.source.shape[1]}"
+
+    def scaled(self, n_test: int, device: str) -> list[Rows]:
+        """The source and the targets with their first test rows."""
+        train, test = torch.arange(self.n_train + n_test, device=device).split([self.n_train, n_test])
+        return [Rows.split(values.to(device), train, test) for values in (self.source, *self.targets)]
 
 
-def make_problem(width: int, k: int, n_targets: int, n_test: int) -> LocalProblem:
+def make_problem(width: int, k: int, n_targets: int, n_test: int, n_train: int = N_TRAIN) -> LocalProblem:
     """Gaussian rows; targets are noisy tanh of random mixtures of them."""
     random = torch.Generator().manual_seed(0)
-    source = torch.randn(N_TRAIN + n_test, width, dtype=torch.float64, generator=random)
+    source = torch.randn(n_train + n_test, width, dtype=torch.float64, generator=random)
     mixtures = torch.randn(n_targets, width, width, dtype=torch.float64, generator=random) / width**0.5
     noise = torch.randn(n_targets, *source.shape, dtype=torch.float64, generator=random)
-    return LocalProblem(source, list(torch.tanh(source @ mixtures) + 0.1 * noise), k, n_test)
+    return LocalProblem(source, list(torch.tanh(source @ mixtures) + 0.1 * noise), k, n_train)
 
 
 def ours(problem: LocalProblem, n_test: int, device: str = "cpu") -> list[Tensor]:
     """Row errors of the first test rows for every target."""
-    train, test = torch.arange(N_TRAIN), torch.arange(N_TRAIN, N_TRAIN + n_test)
-    matrices = (problem.source, *problem.targets)
-    source, *targets = (Rows.split(values.to(device), train.to(device), test.to(device)) for values in matrices)
+    source, *targets = problem.scaled(n_test, device)
     return pointwise_errors(source, targets, "lfre", n_local_points=problem.k)
 
 
@@ -61,16 +70,19 @@ def scikit_matter(problem: LocalProblem, target: int, n_test: int) -> np.ndarray
     """Row errors of the first test rows for one target."""
     from skmatter.metrics import pointwise_local_reconstruction_error
 
-    rows = np.arange(N_TRAIN + n_test)
+    n = problem.n_train
+    rows = np.arange(n + n_test)
     X, Y = (values[: len(rows)].numpy() for values in (problem.source, problem.targets[target]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return pointwise_local_reconstruction_error(X, Y, problem.k, train_idx=rows[:N_TRAIN], test_idx=rows[N_TRAIN:])
+        return pointwise_local_reconstruction_error(X, Y, problem.k, train_idx=rows[:n], test_idx=rows[n:])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     choices = list(NEIGHBOURS)
     parser.add_argument("--local-shapes", nargs="*", choices=choices, default=choices, help="D-k of local errors")
+    whole = ", ".join(f"{name} {value}" for name, value in WHOLE.items())
+    parser.add_argument("--whole", action="store_true", help=f"a whole problem ({whole}) on a CPU too")
 
 
 def run(options: argparse.Namespace) -> list[dict]:
@@ -85,7 +97,25 @@ def run(options: argparse.Namespace) -> list[dict]:
         n_test = FEW + int(max(32, min(512, 16384 // k)) * options.scale)
         problem = make_problem(int(shape.split("-")[0]), k, max(options.models, 1), max(n_test, PEER_POINTS))
         found += _rows_of(problem, options)
+    if options.whole or options.device == "cuda":
+        found.append(_whole(options))
     return found
+
+
+def _whole(options: argparse.Namespace) -> dict:
+    """The row of a whole problem, of which scikit-matter checks the first test rows."""
+    sizes = {name: value if name in ("width", "k") else int(value * options.scale) for name, value in WHOLE.items()}
+    problem = make_problem(n_targets=options.models, **sizes)
+    source, *targets = problem.scaled(problem.n_test, options.device)
+    call = partial(pointwise_errors, source, targets, "lfre", n_local_points=problem.k)
+    name = "latentcmp"
+    return {
+        "problem": problem.name,
+        "what": f"all {problem.n_test} test rows",
+        "name": name,
+        "ms": 1e3 * measure({name: call}, options.repeat, options.device)[name],
+        "error": _error(problem, options.device) if is_installed("skmatter") else None,
+    }
 
 
 def _rows_of(problem: LocalProblem, options: argparse.Namespace) -> list[dict]:

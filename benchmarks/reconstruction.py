@@ -28,7 +28,7 @@ ALPHAS = np.geomspace(1e-9, 0.9, 20)
 
 @dataclass(frozen=True)
 class Problem:
-    """Feature matrices of one latent truth, float32 [n, D] each, split as scikit-matter does by default."""
+    """Feature matrices of one latent truth, float32 [n, D] each on a device, split as scikit-matter does by default."""
 
     matrices: dict[str, Tensor]
     train: np.ndarray
@@ -37,7 +37,7 @@ class Problem:
 
     @property
     def doubles(self) -> list[np.ndarray]:
-        return [values.double().numpy() for values in self.matrices.values()]
+        return [values.double().cpu().numpy() for values in self.matrices.values()]
 
 
 @dataclass(frozen=True)
@@ -69,23 +69,24 @@ def run(options: argparse.Namespace) -> list[dict]:
         rows = []
         for shape in options.shapes:
             n, width = SHAPES[shape]
-            rows += _printed(run_problem(make_problem(int(n * options.scale), width, options.models), options))
+            problem = make_problem(int(n * options.scale), width, options.models, options.device)
+            rows += _printed(run_problem(problem, options))
         return rows + _printed(local.run(options))
 
 
-def make_problem(n: int, width: int, models: int) -> Problem:
+def make_problem(n: int, width: int, models: int, device: str) -> Problem:
     generator = torch.Generator().manual_seed(0)
     latent = torch.randn(n, 64, generator=generator)
 
     def features() -> Tensor:
         mixed = torch.tanh(latent @ torch.randn(64, width, generator=generator) / 8)
-        return mixed + 0.05 * torch.randn(n, width, generator=generator)
+        return (mixed + 0.05 * torch.randn(n, width, generator=generator)).to(device)
 
     train, test = halves(n)
     part = torch.full((n,), 2)
     for fold, rows in enumerate(two_folds(len(train))):
         part[torch.from_numpy(train[rows])] = fold
-    return Problem({f"model {m}": features() for m in range(models)}, train, test, part)
+    return Problem({f"model {m}": features() for m in range(models)}, train, test, part.to(device))
 
 
 def run_problem(problem: Problem, options: argparse.Namespace) -> list[dict]:
@@ -123,7 +124,7 @@ def statistics(method: str) -> Callable[[Problem], Callable[[], float]]:
         widths = {name: values.shape[1] for name, values in problem.matrices.items()}
 
         def call() -> float:
-            found = JointStatistics(widths, method)  # type: ignore[arg-type]
+            found = JointStatistics(widths, method, problem.part.device)  # type: ignore[arg-type]
             found.update(problem.matrices, problem.part)
             return float(found.errors()[0, 1])
 
@@ -152,19 +153,20 @@ def ridge_cv(problem: Problem) -> Callable[[], float]:
 
 
 def himalaya(problem: Problem) -> Callable[[], float]:
-    """One source with all targets side by side, on the torch backend."""
+    """One source with all targets side by side, on the torch backend of the device."""
     from himalaya.backend import set_backend
     from himalaya.ridge import RidgeCV
 
-    set_backend("torch", on_error="raise")
+    device = problem.part.device
+    set_backend("torch_cuda" if device.type == "cuda" else "torch", on_error="raise")
     scaled = [_scaled(matrix, problem) for matrix in problem.doubles]
-    x, x_test = map(torch.from_numpy, scaled[0])
-    y = torch.from_numpy(np.concatenate([train for train, _ in scaled], 1))
+    x, x_test = (torch.from_numpy(rows).to(device) for rows in scaled[0])
+    y = torch.from_numpy(np.concatenate([train for train, _ in scaled], 1)).to(device)
     width = x.shape[1]
 
     def call() -> float:
         fit = RidgeCV(alphas=ALPHAS * len(x), fit_intercept=False, cv=2).fit(x, y)
-        return _error(scaled[1][1] - fit.predict(x_test)[:, width : 2 * width].numpy())
+        return _error(scaled[1][1] - fit.predict(x_test)[:, width : 2 * width].cpu().numpy())
 
     return call
 
