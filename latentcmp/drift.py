@@ -186,7 +186,7 @@ def measured(reference: Features, now: Features, config: CompareConfig) -> dict[
                 found[f"{matrix.measure}_{direction}{end}"] = value
     statistics = JointStatistics({name: rows.shape[1] for name, rows in matrices.items()}, device=now.values.device)
     part = torch.from_numpy(parts_of(rows_by_group(groups, len(groups), **split)).astype(np.int64))
-    statistics.update(matrices, part.to(statistics.device))
+    statistics.update(matrices, part)
     found["linear_cka"] = float(linear_cka(statistics)[0, 1])
     found["effective_rank"] = float(effective_rank(statistics)[list(statistics.widths).index(NOW)])
     return found

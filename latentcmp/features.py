@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentcmp.finite import check_finite
 from latentcmp.hooks.layout import Reduce
 from latentcmp.models.card import Adapter
 from latentcmp.models.registry import identity, load, parse
-from latentcmp.running import Progress, check_finite, choose_device, counted, existing_point, run_layers
+from latentcmp.running import Progress, choose_device, counted, existing_point, run_layers
 from latentcmp.systems.read import Structures, read_systems
 from latentcmp.systems.screen import OnUnsupported, Screening, screen
 from latentcmp.systems.system import System, SystemRecord, offsets, set_hash

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentcmp._settings import one_torch_thread
+from latentcmp._settings import one_torch_thread, without_waiting
 from latentcmp._timing import Timing
 from latentcmp.config import CompareConfig
+from latentcmp.finite import FiniteWatch
 from latentcmp.ops.segment_cumulants import segment_cumulants
 from latentcmp.plan import Plan
 from latentcmp.running import Progress, counted
@@ -44,14 +45,19 @@ class Collected:
 def collect(
     plan: Plan, sources: Sequence[Source], blocks: Sequence[int], timing: Timing, progress: Progress | None = None
 ) -> Collected | None:
-    """Gather some blocks of a plan, which no other process gathers; None where there are none."""
+    """Gather some blocks of a plan, which no other process gathers; None where there are none.
+
+    Raises InputError for a failure of a model, and for features that are not finite.
+    """
     n_atoms = sum(len(system) for block in blocks for system in plan.of_block(block))
     advance = {source.name: counted(progress, source.name, n_atoms) for source in sources}
-    found = None
+    found, watch = None, FiniteWatch()
     for block in blocks:
         features, layers = {}, {}
         for source in sources:
             made = source.rows(plan.of_block(block), advance[source.name])
+            for values in made.values():
+                watch.look(source.name, values, plan.of_block(block))
             features.update(made)
             layers.update({label: source.manifest(label, values) for label, values in made.items()})
         features = {label: features[label] for label in plan.manifest["models"]}  # in the order they were asked for
@@ -59,6 +65,7 @@ def collect(
         with timing.part("statistics"), one_torch_thread():  # more would change the last bits
             found.atoms.add(block, features, plan.atom_labels(block))
             found.structures.add(block, descriptors(plan, block, features), plan.structure_labels(block))
+    watch.finish()
     if found is not None:
         owners = (gathered.sampled(1).owners.tolist() for gathered in (found.atoms, found.structures))
         found.names = {number: plan.systems[number].id for numbers in owners for number in numbers}
@@ -68,9 +75,8 @@ def collect(
 def descriptors(plan: Plan, block: int, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Progressive cumulants [n_systems, order * D] in the features' own unit, order-major, float64."""
     ptr = torch.from_numpy(offsets(plan.of_block(block)))
-    return {
-        label: segment_cumulants(values.double(), ptr.to(values.device), plan.config.cumulant_order, root=True).flatten(
-            1
-        )
-        for label, values in features.items()
-    }
+    order, found = plan.config.cumulant_order, {}
+    for label, values in features.items():
+        cumulants = segment_cumulants(values.double(), without_waiting(ptr, values.device), order, root=True)
+        found[label] = cumulants.flatten(1)
+    return found

@@ -14,7 +14,7 @@ from latentcmp.hooks.points import HookPoint, find_module
 from latentcmp.hooks.tap import tap
 from latentcmp.models.card import Adapter
 from latentcmp.statistics.blocks import cut_blocks
-from latentcmp.systems.system import AnySystem, Known, System
+from latentcmp.systems.system import AnySystem, System
 
 Progress = Callable[[str, int, int], None]
 Advance = Callable[[int], None]
@@ -162,18 +162,3 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device {str(device)!r} was asked for, but torch sees no CUDA device here; use cpu")
     return chosen
-
-
-def check_finite(label: str, values: Tensor, systems: Iterable[Known]) -> None:
-    """Raise InputError naming the model, the structure and the atom of the first value that is not finite."""
-    finite = torch.isfinite(values).all(dim=1)
-    if bool(finite.all()):
-        return
-    row = int((~finite).nonzero()[0, 0])
-    for system in systems:
-        if row < len(system):
-            raise InputError(
-                f"{label} gives a NaN or an infinity for {int((~finite).sum())} of {len(values)} atoms, first atom "
-                f"{row} of structure {system.id!r}; leave such structures out, or mend the model"
-            )
-        row -= len(system)

@@ -17,7 +17,7 @@ from latentcmp.hooks.layout import Reduce
 from latentcmp.joined import Joinable, SystemsAtHand, join
 from latentcmp.models.card import Adapter
 from latentcmp.models.registry import ModelSpec, check_available, identity, load, parse_all
-from latentcmp.running import Advance, check_finite, choose_device, existing_point, run_layers
+from latentcmp.running import Advance, choose_device, existing_point, run_layers
 from latentcmp.store import is_features, open_features
 from latentcmp.store.stored import StoredFeatures
 from latentcmp.systems.read import Structures, read_systems
@@ -55,7 +55,7 @@ class ModelSource:
         return self.adapter.card.name
 
     def rows(self, systems: Sequence[Known], advance: Advance | None = None) -> dict[str, Tensor]:
-        """Raises InputError for a failure of the model, and for values that are not finite."""
+        """Raises InputError for a failure of the model."""
         found = run_layers(
             self.adapter,
             self.layers.values(),
@@ -65,8 +65,6 @@ class ModelSource:
             timing=self.timing,
             advance=advance,
         )
-        for values in found.values():
-            check_finite(self.name, values, systems)
         return {label: found[layer] for label, layer in self.layers.items()}
 
     def manifest(self, label: str, values: Tensor) -> dict[str, Any]:

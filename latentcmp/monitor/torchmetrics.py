@@ -54,7 +54,7 @@ class GlobalReconstructionError(Metric):
 
         All rows of a label go to one part, a test or training fold, by a keyed hash of it. Raises InputError.
         """
-        part = torch.from_numpy(parts_by_group(groups, self.test_fraction, self.seed)).to(self.gram.device)
+        part = torch.from_numpy(parts_by_group(groups, self.test_fraction, self.seed))
         statistics = self._statistics()
         statistics.update({SOURCE: source, TARGET: target}, part)
         self.gram = statistics.parts

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentcmp._settings import without_waiting
 from latentcmp.reconstruction.folds import two_folds
 from latentcmp.statistics.blocks import BlockTree
 from latentcmp.statistics.pile import Pile
@@ -72,16 +73,14 @@ class Gathered:
 
     def add(self, block: int, features: Mapping[str, Tensor], labels: Labels) -> None:
         """Take in the rows of a block, {name: [n, D]} on one device. Raises InputError for a block taken in before."""
-        device = next(iter(features.values())).device
-        part = torch.from_numpy(labels.part.astype(np.int64)).to(device, non_blocking=True)
-        self.tree.add(block, Pile(features, part, self.method))
+        self.tree.add(block, Pile(features, torch.from_numpy(labels.part.astype(np.int64)), self.method))
         numbers = {_ROW: labels.row, _OWNER: labels.owner}
         rows = dict(features) | {name: torch.from_numpy(found)[:, None] for name, found in numbers.items()}
         tested = labels.part == TEST
         for side, mine in enumerate((~tested, tested)):
             chosen = np.flatnonzero(mine)
             index = torch.from_numpy(chosen)
-            kept = {name: values[index.to(values.device)] for name, values in rows.items()}
+            kept = {name: values[without_waiting(index, values.device)] for name, values in rows.items()}
             self.samples[side].update(labels.key[chosen], kept)
             self.n_rows[side] += len(chosen)
 

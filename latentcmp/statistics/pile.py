@@ -12,7 +12,7 @@ from latentcmp.statistics.storage import prefixed, under
 
 
 class Pile:
-    """A leaf or node of a block tree: rows {name: [n, D]} with their parts [n], or their `JointStatistics`.
+    """A leaf or node of a block tree: rows {name: [n, D]} with their parts [n] on the CPU, or their `JointStatistics`.
 
     Rows turn into statistics when a merge makes them more than twice the columns, which depends on the two alone.
     """
@@ -29,7 +29,7 @@ class Pile:
         """The statistics of all rows; the rows are gone."""
         if self._joint is None:
             widths = {name: values.shape[1] for name, values in self.rows.items()}
-            self._joint = JointStatistics(widths, self.method, self.part.device)
+            self._joint = JointStatistics(widths, self.method, next(iter(self.rows.values())).device)
             with one_torch_thread():  # more would change the last bits
                 self._joint.update(self.rows, self.part)
             self.rows.clear()

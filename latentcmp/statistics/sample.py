@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentcmp._settings import without_waiting
 from latentcmp.errors import InputError
 from latentcmp.statistics.storage import check_tensors, read_statistics, write_statistics
 
@@ -80,7 +81,7 @@ class AtomSample:
             return
         self._keys.append(keys[rows])
         for name, values in features.items():
-            self._features[name].append(values.detach()[torch.from_numpy(rows).to(values.device)])
+            self._features[name].append(values.detach()[without_waiting(torch.from_numpy(rows), values.device)])
         if sum(map(len, self._keys)) >= 2 * self.capacity:
             self._compact()
 
@@ -157,6 +158,6 @@ class AtomSample:
         for name, pieces in self._features.items():
             if pieces:
                 values = torch.cat(pieces)
-                self._features[name] = [values[torch.from_numpy(order).to(values.device)]]
+                self._features[name] = [values[without_waiting(torch.from_numpy(order), values.device)]]
         if len(chosen) == self.capacity:
             self._last = chosen[-1, 0]

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from latentcmp.errors import InputError
 from latentcmp.features import Features
-from latentcmp.running import batches, check_finite
+from latentcmp.finite import check_finite
+from latentcmp.running import batches
 from latentcmp.systems.system import SystemRecord, offsets
 
 

@@ -55,9 +55,9 @@ def oracle(features: dict[str, torch.Tensor], function: str) -> np.ndarray:
     return np.array([[score(x.numpy(), y.numpy()) for y in features.values()] for x in features.values()])
 
 
-@pytest.fixture(params=["_stream", "_mask"])
+@pytest.fixture(params=["_stream", "_pick", "_mask"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way rows go on a CPU, and that on other devices, which must come to the same."""
+    """The way rows go on a CPU, and those on other devices, which must come to the same."""
     monkeypatch.setattr(JointStatistics, "_stream", getattr(JointStatistics, request.param))
 
 
@@ -69,14 +69,15 @@ def test_errors_of_r_factors_agree_with_scikit_matter(smallest: float, mean: flo
     np.testing.assert_allclose(found, oracle(features, "global_reconstruction_error"), rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.parametrize("parts_lie_on", ["cpu", "meta"])
 @pytest.mark.parametrize("method", ["qr", "gram"])
-def test_an_update_on_a_device_reads_no_value_back_and_stays_in_place(method: str) -> None:
+def test_an_update_on_a_device_reads_no_value_back_and_stays_in_place(method: str, parts_lie_on: str) -> None:
     statistics = JointStatistics(WIDTHS, method, device="meta")  # type: ignore[arg-type]
     parts, counts = statistics.parts, statistics.counts
     features = {name: torch.empty(300, width, device="meta") for name, width in WIDTHS.items()}
-    part = torch.empty(300, dtype=torch.int64, device="meta")
+    part = torch.zeros(300, dtype=torch.int64, device=parts_lie_on)
     with pytest.raises(RuntimeError, match="meta"):
-        bool(part.any())  # as any read of a value would
+        bool(features["a"].any())  # as any read of a value would
     for _ in range(2):
         statistics.update(features, part)
     assert statistics.parts is parts
