@@ -28,12 +28,19 @@ ALPHAS = np.geomspace(1e-9, 0.9, 20)
 
 @dataclass(frozen=True)
 class Problem:
-    """Feature matrices of one latent truth, float32 [n, D] each on a device, split as scikit-matter does by default."""
+    """Feature matrices of one latent truth, float32 [n, D] each on a device, split as scikit-matter does by default.
+
+    `part` is on the CPU.
+    """
 
     matrices: dict[str, Tensor]
     train: np.ndarray
     test: np.ndarray
     part: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.matrices.values())).device
 
     @property
     def doubles(self) -> list[np.ndarray]:
@@ -86,7 +93,7 @@ def make_problem(n: int, width: int, models: int, device: str) -> Problem:
     part = torch.full((n,), 2)
     for fold, rows in enumerate(two_folds(len(train))):
         part[torch.from_numpy(train[rows])] = fold
-    return Problem({f"model {m}": features() for m in range(models)}, train, test, part.to(device))
+    return Problem({f"model {m}": features() for m in range(models)}, train, test, part)
 
 
 def run_problem(problem: Problem, options: argparse.Namespace) -> list[dict]:
@@ -124,7 +131,7 @@ def statistics(method: str) -> Callable[[Problem], Callable[[], float]]:
         widths = {name: values.shape[1] for name, values in problem.matrices.items()}
 
         def call() -> float:
-            found = JointStatistics(widths, method, problem.part.device)  # type: ignore[arg-type]
+            found = JointStatistics(widths, method, problem.device)  # type: ignore[arg-type]
             found.update(problem.matrices, problem.part)
             return float(found.errors()[0, 1])
 
@@ -157,7 +164,7 @@ def himalaya(problem: Problem) -> Callable[[], float]:
     from himalaya.backend import set_backend
     from himalaya.ridge import RidgeCV
 
-    device = problem.part.device
+    device = problem.device
     set_backend("torch_cuda" if device.type == "cuda" else "torch", on_error="raise")
     scaled = [_scaled(matrix, problem) for matrix in problem.doubles]
     x, x_test = (torch.from_numpy(rows).to(device) for rows in scaled[0])

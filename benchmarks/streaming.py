@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,6 +22,8 @@ import torch
 from torch import Tensor
 
 from latentcmp import JointStatistics, segment_cumulants
+from latentcmp.features import Features, extract
+from latentcmp.statistics.readout import Method
 
 from .run import clock, print_table
 
@@ -76,13 +80,13 @@ def stream(n_atoms: int, options: argparse.Namespace) -> dict:
         "pooling s": spent["pooling"],
         "errors s": errors,
         "atoms/s": n_atoms / sum(spent.values()),
-        "peak MB": peak_memory() / 1e6,
-        **costs(options),
+        "peak MB": peak_memory(options.device) / 1e6,
+        **costs(options, options.device),
     }
 
 
 def blocks(n_atoms: int, options: argparse.Namespace) -> Iterator[tuple[dict[str, Tensor], Tensor, Tensor]]:
-    """Features {name: [BLOCK, D]} float32, parts [BLOCK] and offsets of structures of 20 to 46 atoms."""
+    """Features {name: [BLOCK, D]} float32, parts [BLOCK] on the CPU and offsets of structures of 20 to 46 atoms."""
     generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
     mixes = torch.randn(options.models, 64, options.width, generator=generator) / 8
     for start in range(0, n_atoms, BLOCK):
@@ -93,14 +97,14 @@ def blocks(n_atoms: int, options: argparse.Namespace) -> Iterator[tuple[dict[str
         part = torch.from_numpy(rng.choice(3, len(ptr) - 1, p=[0.25, 0.25, 0.5])).repeat_interleave(ptr.diff())
         noise = 0.05 * torch.randn(n, options.width, generator=generator)
         features = {name: torch.tanh(latent @ mix) + noise for name, mix in zip(_widths(options), mixes, strict=True)}
-        yield {name: x.to(options.device) for name, x in features.items()}, *(t.to(options.device) for t in (part, ptr))
+        yield {name: x.to(options.device) for name, x in features.items()}, part, ptr.to(options.device)
 
 
-def costs(options: argparse.Namespace) -> dict[str, float]:
+def costs(options: argparse.Namespace, device: str) -> dict[str, float]:
     """What an atom must cost: bytes read once for each of the two uses, operations, and the bytes to be reduced."""
     columns = options.models * options.width
-    uses = {"gram": 1, "qr": 2}[options.method]  # half a symmetric product, and at worst a triangular solve
-    products = uses * columns**2
+    halves = 1 if (device, options.method) == ("cpu", "gram") else 2
+    products = halves * columns**2  # half a symmetric product; a GPU forms the whole, and qr solves with a triangle
     return {
         "bytes/atom": 2 * 4.0 * columns,
         "flop/atom": products + 3.0 * ORDER * columns,
@@ -113,10 +117,10 @@ def cost_model(rows: Sequence[dict], options: argparse.Namespace) -> list[dict]:
     atoms = np.array([row["atoms"] for row in rows])
     seconds = np.array([row["update s"] + row["pooling s"] for row in rows])
     slope, offset = np.polyfit(atoms, seconds, 1) if len(rows) > 1 else (seconds[0] / atoms[0], 0.0)
-    need = costs(options)
+    need, need_of_gpu = costs(options, options.device), costs(options, "cuda")
     share = CLUSTER["atoms"] / CLUSTER["GPUs"]
     reading = share * need["bytes/atom"] / CLUSTER["bytes/s a GPU"]
-    computing = share * need["flop/atom"] / CLUSTER["flop/s a GPU"]
+    computing = share * need_of_gpu["flop/atom"] / CLUSTER["flop/s a GPU"]
     reducing = 2 * need["reduction MB"] * 1e6 / CLUSTER["bytes/s of the network"]
     values = {
         "measured: seconds before the first atom": offset,
@@ -133,34 +137,60 @@ def cost_model(rows: Sequence[dict], options: argparse.Namespace) -> list[dict]:
 
 
 def real_model(options: argparse.Namespace) -> dict:
-    """CHGNet on the first built-in structures, on the CPU: what statistics and pooling add to its own time."""
-    from latentcmp.features import extract
+    """CHGNet on the first built-in structures: what statistics and pooling add to its own time, one after the other.
+
+    On a GPU also how often they wait for it.
+    """
     from latentcmp.models.registry import load, parse
     from latentcmp.systems.builtin import builtin_systems
 
-    adapter = load(parse("chgnet-0.3.0", "last"), torch.device("cpu"))
+    on_cpu = options.device == "cpu"
+    now = time.process_time if on_cpu else clock(options.device)
+    adapter = load(parse("chgnet-0.3.0", "last"), torch.device(options.device))
     systems = [system.atoms for system in builtin_systems()[: options.structures]]
-    start = time.process_time()
-    features = extract(adapter, systems)
-    middle = time.process_time()
-    joint = JointStatistics({"chgnet": features.values.shape[1]}, options.method)
-    counts = features.ptr.diff()
-    part = (torch.arange(len(counts)) % 3).repeat_interleave(counts)
-    for rows in torch.arange(len(features)).split(BLOCK):
-        joint.update({"chgnet": features.values[rows]}, part[rows])
-    segment_cumulants(features.values, features.ptr, ORDER)
-    added = time.process_time() - middle
-    return {
-        "problem": f"chgnet-0.3.0 on {len(counts)} structures of the built-in set, CPU time",
+    part = (torch.arange(len(systems)) % 3).repeat_interleave(torch.tensor([len(atoms) for atoms in systems]))
+    if not on_cpu:
+        gather(extract(adapter, systems, device=options.device), part, options.method)  # which loads kernels
+    start = now()
+    features = extract(adapter, systems, device=options.device)
+    middle = now()
+    gather(features, part, options.method)
+    added = now() - middle
+    found = {
+        "problem": f"chgnet-0.3.0 on {len(systems)} structures of the built-in set{', CPU time' if on_cpu else ''}",
         "name": f"{len(features)} atoms",
         "model s": middle - start,
         "statistics and pooling s": added,
         "share %": 100 * added / (middle - start),
     }
+    return found if on_cpu else found | {"waits": count_waits(partial(gather, features, part, options.method))}
 
 
-def peak_memory() -> int:
-    """Bytes resident at most in this process alone, where the system tells; else 0."""
+def gather(features: Features, part: Tensor, method: Method) -> None:
+    """Statistics block by block, and cumulants."""
+    joint = JointStatistics({"chgnet": features.values.shape[1]}, method, features.values.device)
+    for start in range(0, len(features), BLOCK):
+        rows = slice(start, start + BLOCK)
+        joint.update({"chgnet": features.values[rows]}, part[rows])
+    segment_cumulants(features.values, features.ptr, ORDER)
+
+
+def count_waits(call: Callable[[], object]) -> int:
+    """How often a call makes the host wait for the GPU, copies to the host included, as torch warns of it."""
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            call()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return sum("synchronizing CUDA operation" in str(warning.message) for warning in raised)
+
+
+def peak_memory(device: str) -> int:
+    """Bytes at most on a GPU, or resident in this process alone, where the system tells; else 0."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
