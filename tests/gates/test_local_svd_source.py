@@ -17,6 +17,15 @@ def test_decompositions_are_those_of_scipy(emulated, case, n, width):
     check_svd(decomposed(emulated, matrices), matrices)
 
 
+def test_r_factors_of_hard_rows_come_apart_in_a_cluster(emulated):
+    rows, n = make_matrices("graded columns", 640, 128, problems=1), 128
+    mixed = rows[0] @ torch.linalg.qr(make_matrices("random", n, n, problems=1)[0]).Q
+    factors = [torch.linalg.qr(part, mode="r").R for part in mixed.tensor_split(2)]
+    matrices = torch.cat(factors).T[None]
+    assert (matrices.numel() + n * n) * 8 > H100  # more than one block holds
+    check_svd(decomposed(emulated, matrices), matrices, 1e-12)
+
+
 @pytest.mark.parametrize(("n", "shared_bytes"), [(11, H100), (34, H100), (21, 4000)])
 def test_no_bit_depends_on_the_order_of_the_threads(emulated, device, n, shared_bytes):
     matrices, found = make_matrices("random", n, 21), []
