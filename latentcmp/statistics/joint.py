@@ -25,6 +25,7 @@ from latentcmp.statistics.streams import BLOCK, FactorStream, GramStream
 
 KIND = "joint statistics"
 STATE = ("parts", "counts", "pivot")
+MOST = 65_536  # rows that a device holds in float64 at a time
 
 
 class JointStatistics:
@@ -211,22 +212,26 @@ class JointStatistics:
     def _pick(self, values: list[Tensor], part: Tensor, pivot: Tensor) -> None:
         """Add to every part its own rows, which the host knows."""
         for index in range(3):
-            positions = (part == index).nonzero()[:, 0]
-            if not len(positions):
-                continue
-            rows = self._parts.new_empty(len(positions), len(self._parts[0]))
-            write_augmented(rows, values, without_waiting(positions, self.device), pivot)
+            positions = without_waiting((part == index).nonzero()[:, 0], self.device)
             self.counts[index] += len(positions)
-            self._add(index, rows)
+            for start in range(0, len(positions), MOST):
+                self._add(index, self._rows(values, positions[start : start + MOST], pivot))
 
     def _mask(self, values: list[Tensor], part: Tensor, pivot: Tensor) -> None:
         """Add all rows to every part, zeros in place of those of others: a device need not say how many there are."""
-        rows = self._parts.new_empty(len(part), len(self._parts[0]))
-        write_augmented(rows, values, torch.arange(len(part), device=self.device), pivot)
-        for index in range(3):
-            chosen = part == index
-            self.counts[index] += chosen.sum()
-            self._add(index, rows * chosen[:, None])
+        for start in range(0, len(part), MOST):
+            of_rows = part[start : start + MOST]
+            positions = torch.arange(start, start + len(of_rows), device=self.device)
+            rows = self._rows(values, positions, pivot)
+            for index in range(3):
+                chosen = of_rows == index
+                self.counts[index] += chosen.sum()
+                self._add(index, rows * chosen[:, None])
+
+    def _rows(self, values: list[Tensor], positions: Tensor, pivot: Tensor) -> Tensor:
+        rows = self._parts.new_empty(len(positions), len(self._parts[0]))
+        write_augmented(rows, values, positions, pivot)
+        return rows
 
     def _add(self, index: int, rows: Tensor) -> None:
         if self.method == "gram":

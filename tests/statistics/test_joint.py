@@ -11,6 +11,7 @@ from latentcmp import metrics
 from latentcmp.errors import InputError
 from latentcmp.features import Features
 from latentcmp.reconstruction.folds import halves, two_folds
+from latentcmp.statistics import joint
 from latentcmp.statistics.joint import JointStatistics
 
 skmatter_metrics = pytest.importorskip("skmatter.metrics")
@@ -59,6 +60,7 @@ def oracle(features: dict[str, torch.Tensor], function: str) -> np.ndarray:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The way rows go on a CPU, and those on other devices, which must come to the same."""
     monkeypatch.setattr(JointStatistics, "_stream", getattr(JointStatistics, request.param))
+    monkeypatch.setattr(joint, "MOST", 150)
 
 
 @pytest.mark.usefixtures("way")
