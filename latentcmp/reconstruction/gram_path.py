@@ -9,6 +9,7 @@ The rules are those of `latentcmp.reconstruction.solvers`.
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property, reduce
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 import torch
@@ -205,8 +206,8 @@ def all_global_errors(
         raise InputError(f"solver must be one of {', '.join(SOLVERS)}, got {solver!r}")
     n_first, n_second, n_test = counts
 
-    def errors_of(source: Source, fits: Sequence[Fit]) -> Tensor:
-        first, second, full = fits
+    def errors_of(source: Source, factors: Iterable[Sequence[Tensor]]) -> Tensor:
+        first, second, full = (source.fit(parts, found) for parts, found in zip(FITTED, factors, strict=True))
         strengths = torch.maximum(first.s[0], second.s[0]) * alphas
         least = unseen * torch.maximum(first.s[0], second.s[0])
         rounding = max(n_first + n_second, len(first.directions)) * torch.finfo(alphas.dtype).eps
@@ -219,17 +220,12 @@ def all_global_errors(
         return torch.stack([part.sum() for part in missing.split(list(widths))]).div_(n_test).sqrt_()
 
     def errors_of_all(members: Sequence[Source]) -> list[Tensor]:
-        return [errors_of(*member) for member in zip(members, _fits(members), strict=True)]
+        matrices = [source.matrix(parts) for source in members for parts in FITTED]
+        factors = iter(map_stacked(members[0].factorise, matrices))
+        return [errors_of(source, islice(factors, len(FITTED))) for source in members]
 
     batches = map_over_cores(errors_of_all, batches_for(sources, alphas.device), alphas.device)
     return torch.stack([errors for batch in batches for errors in batch])
-
-
-def _fits(sources: Sequence[Source]) -> list[list[Fit]]:
-    """Every source on `FITTED`."""
-    matrices = [source.matrix(parts) for source in sources for parts in FITTED]
-    factors = iter(map_stacked(sources[0].factorise, matrices))
-    return [[source.fit(parts, next(factors)) for parts in FITTED] for source in sources]
 
 
 def _path(solver: Solver, fit: Fit, missing: Missing, strengths: Tensor, floor: Tensor) -> Tensor:
