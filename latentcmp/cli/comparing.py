@@ -17,8 +17,8 @@ def compare(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names (see [cyan]latentcmp models[/]) or FAMILY:CHECKPOINT, each with @LAYER if it has its own, "
-            "or directories that [cyan]latentcmp extract[/] wrote. "
+            help="Names (see `latentcmp models`) or FAMILY:CHECKPOINT, each with @LAYER if it has its own, "
+            "or directories that `latentcmp extract` wrote. "
             "Default: chgnet-0.3.0 sevennet-0 sevennet-mf-0 diep.",
             show_default=False,
         ),
@@ -55,7 +55,7 @@ def compare(
         str | None,
         typer.Option(
             help="NUMBER/COUNT: gather this part of the structures only, into a file in the output directory; "
-            "[cyan]latentcmp merge[/] finishes.",
+            "`latentcmp merge` finishes.",
             show_default=False,
         ),
     ] = None,
@@ -133,7 +133,7 @@ def merge(
     output: Output = Path("latentcmp-results"),
     partial: Annotated[bool, typer.Option("--partial", help="Finish from the shards there are.")] = False,
 ) -> None:
-    """Finish a comparison from the shards that [cyan]latentcmp compare --shard[/] wrote."""
+    """Finish a comparison from the shards that `latentcmp compare --shard` wrote."""
     from latentcmp._timing import Timing
     from latentcmp.conductor import finish
     from latentcmp.report.files import check_writable

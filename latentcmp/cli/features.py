@@ -12,7 +12,7 @@ def extract(
     model: Annotated[
         str,
         typer.Argument(
-            help="A name (see [cyan]latentcmp models[/]) or FAMILY:CHECKPOINT, with @LAYER or --layer.",
+            help="A name (see `latentcmp models`) or FAMILY:CHECKPOINT, with @LAYER or --layer.",
             show_default=False,
         ),
     ],
@@ -28,7 +28,7 @@ def extract(
 ) -> None:
     """Write the features of one model to a directory, to be compared without it.
 
-    Models that cannot share an environment are extracted each in its own; [cyan]latentcmp compare[/] then takes the
+    Models that cannot share an environment are extracted each in its own; `latentcmp compare` then takes the
     directories. A run that was interrupted goes on where it stopped when it is run again.
     """
     from latentcmp.config import CompareConfig
