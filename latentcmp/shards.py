@@ -71,9 +71,9 @@ def merge_shards(directories: Sequence[Path], partial: bool = False) -> Collecte
         tensors, known = read_statistics(path, KIND)
         shard = Shard(*known["shard"])
         first = first or known
+        _check_same(path, known, str(paths[0]), first)
         if shard in seen:
             raise InputError(f"shard {shard.number} of {shard.of} is there twice: {seen[shard]} and {path}")
-        _check_same(path, known, str(paths[0]), first)
         seen[shard] = path
         whole = merged(whole, unpack(tensors, known))
     missing = sorted({number for _, of in seen for number in range(1, of + 1)} - {shard.number for shard in seen})
@@ -122,7 +122,7 @@ def _check_same(path: Path, known: dict[str, Any], other: str, expected: dict[st
     mine, theirs = (_flat(found["manifest"]) | {"shards": found["shard"][1]} for found in (known, expected))
     differing = [key for key in theirs if mine.get(key) != theirs[key]]
     if differing:
-        key = differing[0]
+        key = "config.models" if "config.models" in differing else differing[0]
         raise InputError(
             f"{path} is of another comparison than {other}: {key} is {mine.get(key)!r}, not {theirs[key]!r}; shards go "
             "together only when made of the same models, structures and options"

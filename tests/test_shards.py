@@ -111,6 +111,9 @@ def test_what_does_not_go_together_is_refused(stores: list[str], tmp_path: Path)
     run_shard(config(stores, seed=1), None, None, Shard(1, 3), tmp_path / "twice")
     with pytest.raises(InputError, match=r"another comparison than .*: split is .*, seed 0', not .*, seed 1'"):
         merge_shards([tmp_path / "twice"])
+    run_shard(config(stores[:1]), None, None, Shard(1, 3), tmp_path / "fewer")
+    with pytest.raises(InputError, match=r"config\.models is \[[^,]*first'\], not \[[^,]*first', [^,]*second'\]"):
+        merge_shards([tmp_path / "all", tmp_path / "fewer"])
     run_shard(config(stores), None, None, Shard(1, 2), tmp_path / "mixed")
     copy.rename(Shard(2, 3).path(tmp_path / "mixed"))
     with pytest.raises(InputError, match="shards is 3, not 2"):
