@@ -172,9 +172,16 @@ def pooling_peers(device: str) -> list[Peer]:
         Peer("torch segment_reduce", segment_reduce),
         Peer("PyG scatter", pyg_scatter, needs="torch_geometric"),
         Peer("PyG mean + var", pyg_mean_var, orders=2, needs="torch_geometric"),
+        Peer("torch.compile", compiled()),
+        *(host_peers() if device == "cpu" else ()),
+    ]
+
+
+def host_peers() -> list[Peer]:
+    """Those that know no other device."""
+    return [
         Peer("numpy reduceat", numpy_reduceat, differentiable=False, slow=True),
         Peer("scipy loop", scipy_loop, differentiable=False, slow=True, needs="scipy"),
-        Peer("torch.compile", compiled()),
     ]
 
 

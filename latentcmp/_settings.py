@@ -1,15 +1,9 @@
-"""Process-wide settings of torch held for a while, work spread over cores, and how it reaches a device."""
+"""Process-wide settings of torch, held for a while."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 import torch
-from torch import Tensor
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @contextmanager
@@ -36,20 +30,3 @@ def single_precision() -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
-
-
-def without_waiting(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host on a device; the host does not wait for what the device has left to do."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
-
-def map_over_cores(function: Callable[[Item], Result], items: Sequence[Item], device: torch.device) -> list[Result]:
-    """Map in order; on a CPU one item a core, each with one torch thread, elsewhere one after the other.
-
-    Batched LAPACK in torch runs one problem at a time, so threads inside an operation do not help it.
-    """
-    if device.type != "cpu":
-        return [function(item) for item in items]
-    workers = max(1, min(torch.get_num_threads(), len(items)))
-    with one_torch_thread(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return list(pool.map(function, items))

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentcmp._settings import one_torch_thread, without_waiting
+from latentcmp._devices import without_waiting
+from latentcmp._settings import one_torch_thread
 from latentcmp._timing import Timing
 from latentcmp.config import CompareConfig
 from latentcmp.finite import FiniteWatch

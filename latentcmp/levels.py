@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from latentcmp._settings import map_over_cores, one_torch_thread
+from latentcmp._devices import map_over_cores
+from latentcmp._settings import one_torch_thread
 from latentcmp.comparison import ErrorMatrix, Level
 from latentcmp.reconstruction.pairs import Measure, Rows, local_points, pointwise_errors
 from latentcmp.reconstruction.solvers import Solver

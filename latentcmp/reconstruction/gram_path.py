@@ -15,8 +15,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from latentcmp._batches import batches_for, map_stacked
-from latentcmp._settings import map_over_cores
+from latentcmp._devices import batches_for, map_over_cores, map_stacked
 from latentcmp.errors import InputError
 from latentcmp.ops.local_svd import local_svd
 from latentcmp.reconstruction.solvers import SOLVERS, Solver

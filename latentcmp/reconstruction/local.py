@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from latentcmp._settings import map_over_cores
+from latentcmp._devices import map_over_cores
 from latentcmp.errors import InputError
 from latentcmp.ops.local_factors import local_factors
 from latentcmp.reconstruction.folds import two_folds

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from latentcmp._settings import map_over_cores
+from latentcmp._devices import map_over_cores
 
 _CACHED = 64 << 20, 512
 _FILLING = 1 << 30, 4096  # fewer rows leave most of a GPU idle and are outlasted by the launches of their kernels

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentcmp._settings import without_waiting
+from latentcmp._devices import without_waiting
 from latentcmp.reconstruction.folds import two_folds
 from latentcmp.statistics.blocks import BlockTree
 from latentcmp.statistics.pile import Pile

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentcmp._settings import without_waiting
+from latentcmp._devices import without_waiting
 from latentcmp.errors import InputError
 from latentcmp.reconstruction.pairs import Compressed, Measure
 from latentcmp.reconstruction.solvers import Solver

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentcmp._settings import without_waiting
+from latentcmp._devices import without_waiting
 from latentcmp.errors import InputError
 from latentcmp.statistics.storage import check_tensors, read_statistics, write_statistics
 

@@ -21,14 +21,17 @@ def rows_of(tmp_path: Path, *arguments: str) -> list[dict]:
 
 
 def test_reconstruction(tmp_path: Path) -> None:
-    small = ("--shapes", "10k-128", "--local-shapes", "256-10", "--scale", "0.05", "--models", "2")
+    small = ("--shapes", "10k-128", "--local-shapes", "256-10", "--whole", "--scale", "0.05", "--models", "2")
     rows = rows_of(tmp_path, "reconstruction", *small)
     by_name = {row["name"]: row for row in rows if row["problem"].startswith("GFRE")}
     assert {"latentcmp gram", "latentcmp qr", "scikit-matter"} <= set(by_name)
     assert all(row["ms"] > 0 for row in by_name.values())
     assert by_name["latentcmp gram"]["error"] < 1e-8
     assert by_name["latentcmp qr"]["error"] < 1e-8
-    nearest = {row["name"]: row for row in rows if row["problem"].startswith("LFRE")}
+    *local, whole = (row for row in rows if row["problem"].startswith("LFRE"))
+    assert whole["what"] == "all 1250 test rows"
+    assert whole["error"] < 1e-6
+    nearest = {row["name"]: row for row in local}
     assert set(nearest) == {"latentcmp", "scikit-matter"}
     assert nearest["latentcmp"]["error"] < 1e-6
 
