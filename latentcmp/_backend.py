@@ -62,9 +62,22 @@ def why_missing(backend: str) -> str:
         if find_spec("triton") is None:
             return "triton is not installed; pip install triton"
         return "" if _interpreted() or torch.cuda.is_available() else "torch sees no CUDA device"
-    if backend == "cuda" and not torch.cuda.is_available():
-        return _native.load("cuda")[1] or "torch sees no CUDA device"
-    return _native.load(backend)[1]
+    library, reason = _native.load(backend)
+    if library is None or backend == "cpu":
+        return reason
+    return _too_old(library.lc_cuda_lowest_architecture()) if torch.cuda.is_available() else "torch sees no CUDA device"
+
+
+def _too_old(lowest: int) -> str:
+    """What to do where kernels for sm_<lowest> and later do not run on the current GPU, or ""."""
+    major, minor = torch.cuda.get_device_capability()
+    architecture = 10 * major + minor
+    if architecture >= lowest:
+        return ""
+    return (
+        f"it was built for GPUs from sm_{lowest} on, and this is one of sm_{architecture}; install again from source "
+        f"with CUDAARCHS={architecture} set"
+    )
 
 
 def describe() -> dict[str, str]:

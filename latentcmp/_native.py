@@ -181,6 +181,7 @@ def _declare(library: ctypes.CDLL, kind: str) -> None:
         library.lc_cuda_segment_workspace.restype = ctypes.c_int64
         library.lc_cuda_error_name.argtypes = [ctypes.c_int32]
         library.lc_cuda_error_name.restype = ctypes.c_char_p
+        library.lc_cuda_lowest_architecture.restype = ctypes.c_int32
 
 
 def raise_for(code: int, name: str, cuda: ctypes.CDLL | None = None) -> None:

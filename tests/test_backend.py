@@ -1,12 +1,15 @@
 """What is chosen to run an operator, and what is said where something is missing."""
 
 import os
+import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from latentcmp import _backend
+from latentcmp import _backend, _native
 
 
 @pytest.mark.parametrize(("columns", "fastest"), [(_backend.NARROW - 1, "triton"), (_backend.NARROW, "cuda")])
@@ -18,6 +21,23 @@ def test_the_fastest_of_those_there_is_chosen_by_width(monkeypatch, columns, fas
     assert _backend.choose("cuda", None, _backend.shape_class(columns)) == fastest
     monkeypatch.setattr(_backend, "why_missing", lambda name: "not here" if name != "reference" else "")
     assert _backend.choose("cuda", None, _backend.shape_class(columns)) == "reference"
+
+
+@pytest.mark.parametrize(
+    ("capability", "words"), [((7, 5), "sm_80 on.*sm_75.*CUDAARCHS=75"), ((8, 0), "^$"), ((9, 0), "^$")]
+)
+def test_a_gpu_older_than_the_kernels_is_told_what_to_do(monkeypatch, capability, words):
+    library = SimpleNamespace(lc_cuda_lowest_architecture=lambda: 80)
+    monkeypatch.setattr(_backend._native, "load", lambda kind: (library, ""))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert re.search(words, _backend.why_missing.__wrapped__("cuda"))
+
+
+@pytest.mark.skipif(bool(_native.load("cuda")[1]), reason="the CUDA kernels are not built")
+def test_the_kernels_know_for_which_gpus_they_were_built():
+    asked = os.environ.get("CUDAARCHS", "80").split(";")
+    assert _native.library("cuda").lc_cuda_lowest_architecture() == min(int(name.split("-")[0]) for name in asked)
 
 
 @pytest.fixture(scope="module")

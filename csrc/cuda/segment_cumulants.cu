@@ -180,3 +180,12 @@ LC_API int32_t lc_cuda_segment_cumulants(const LcSegments* in, void* out, void* 
 }
 
 LC_API const char* lc_cuda_error_name(int32_t code) { return cudaGetErrorName(cudaError_t(code)); }
+
+LC_API int32_t lc_cuda_lowest_architecture() {
+#ifdef __CUDA_ARCH_LIST__
+  const int lowest_first[] = {__CUDA_ARCH_LIST__};
+  return lowest_first[0] / 10;
+#else
+  return 0;  // compiled for no GPU
+#endif
+}

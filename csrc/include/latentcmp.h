@@ -90,6 +90,8 @@ LC_API int32_t lc_cuda_segment_cumulants(const LcSegments* in, void* out, void* 
 LC_API int32_t lc_cuda_segment_cumulants_backward(const LcSegments* in, const void* grad, const void* out,
                                                   const void* residual, void* dx);
 LC_API const char* lc_cuda_error_name(int32_t code);
+// The oldest GPUs that the kernels were compiled for: 80 for sm_80.
+LC_API int32_t lc_cuda_lowest_architecture();
 
 // The same losses on device memory, one fold fitted at a time: squares [problems, alphas, columns] holds sums over
 // rows of the squared error; workspace [problems, rank + 1, columns].
