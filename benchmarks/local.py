@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentcmp.reconstruction.pairs import Rows, pointwise_errors
+from latentcmp.measures.inputs import Rows
+from latentcmp.measures.pairs import pointwise_errors
 
 from .run import is_installed, is_wanted, measure, seconds
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from latentcmp import JointStatistics
-from latentcmp.reconstruction.folds import halves, two_folds
+from latentcmp.systems.folds import halves, two_folds
 
 from . import local
 from .run import is_installed, is_wanted, measure, print_table

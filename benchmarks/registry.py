@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentcmp import _backend
+from latentcmp._runtime import backends
 from latentcmp.ops import segment_cumulants
-from latentcmp.segments import segment_ids
+from latentcmp.ops.segments import segment_ids
 
 from .run import is_installed
 
@@ -161,7 +161,7 @@ def compiled() -> Callable[[Problem], Tensor]:
 
 def pooling_peers(device: str) -> list[Peer]:
     """Every way to pool on a device, ours first."""
-    own = [Peer(f"latentcmp {b}", ours(b)) for b in _backend.BACKENDS if not _why_not(b, device)]
+    own = [Peer(f"latentcmp {b}", ours(b)) for b in backends.BACKENDS if not _why_not(b, device)]
     return [
         *own,
         Peer("latentcmp order 8", ours(None, 8), orders=8),
@@ -188,4 +188,4 @@ def host_peers() -> list[Peer]:
 def _why_not(backend: str, device: str) -> str:
     if backend != "reference" and backend not in (("cpu",) if device == "cpu" else ("cuda", "triton")):
         return "another device's"
-    return _backend.why_missing(backend)
+    return backends.why_missing(backend)

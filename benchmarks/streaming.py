@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from latentcmp import JointStatistics, segment_cumulants
-from latentcmp.features import Features, extract
+from latentcmp.features.data import Features
+from latentcmp.features.extract import extract
 from latentcmp.statistics.readout import Method
 
 from .run import clock, print_table

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentcmp._settings import single_precision
+from latentcmp._runtime.settings import single_precision
 from latentcmp.models.card import Adapter
 from latentcmp.models.registry import load
 from latentcmp.nn import CumulantPooling, ReconstructionLoss

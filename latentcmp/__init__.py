@@ -10,48 +10,51 @@ latentcmp` is quick.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from latentcmp._version import __version__
 
 if TYPE_CHECKING:
-    from latentcmp import metrics, similarity
-    from latentcmp.comparison import Comparison, ErrorMatrix
-    from latentcmp.conductor import compare
-    from latentcmp.features import Features, extract
+    from latentcmp import metrics
+    from latentcmp.comparison.from_matrices import compare_features
+    from latentcmp.comparison.result import Comparison
+    from latentcmp.comparison.run import compare
+    from latentcmp.features.data import Features
+    from latentcmp.features.extract import extract
+    from latentcmp.features.extract_to import extract_to
+    from latentcmp.features.open import open_features
     from latentcmp.hooks.points import HookPoint
     from latentcmp.hooks.tap import Tap, tap
-    from latentcmp.matrices import compare_features
+    from latentcmp.measures import similarity
+    from latentcmp.measures.error_matrix import ErrorMatrix
+    from latentcmp.measures.streaming_local import RunningLocalErrors
+    from latentcmp.measures.streaming_nearest import RunningNeighbours
     from latentcmp.monitor.drift import DriftMonitor
     from latentcmp.ops.segment_cumulants import segment_cumulants
-    from latentcmp.ops.segment_cumulants.moments import Moments
-    from latentcmp.segments import Segments
+    from latentcmp.ops.segments import Segments
     from latentcmp.statistics.joint import JointStatistics
-    from latentcmp.statistics.local import RunningLocalErrors
-    from latentcmp.statistics.neighbours import RunningNeighbours
-    from latentcmp.statistics.sample import AtomSample
-    from latentcmp.store import open_features
-    from latentcmp.store.extraction import extract_to
+    from latentcmp.statistics.moments import Moments
+    from latentcmp.statistics.row_sample import AtomSample
 
 _HOMES = {
-    "AtomSample": "statistics.sample",
-    "Comparison": "comparison",
+    "AtomSample": "statistics.row_sample",
+    "Comparison": "comparison.result",
     "DriftMonitor": "monitor.drift",
-    "ErrorMatrix": "comparison",
-    "Features": "features",
+    "ErrorMatrix": "measures.error_matrix",
+    "Features": "features.data",
     "HookPoint": "hooks.points",
     "JointStatistics": "statistics.joint",
-    "Moments": "ops.segment_cumulants.moments",
-    "RunningLocalErrors": "statistics.local",
-    "RunningNeighbours": "statistics.neighbours",
-    "Segments": "segments",
+    "Moments": "statistics.moments",
+    "RunningLocalErrors": "measures.streaming_local",
+    "RunningNeighbours": "measures.streaming_nearest",
+    "Segments": "ops.segments",
     "Tap": "hooks.tap",
-    "compare": "conductor",
-    "compare_features": "matrices",
-    "extract": "features",
-    "extract_to": "store.extraction",
+    "compare": "comparison.run",
+    "compare_features": "comparison.from_matrices",
+    "extract": "features.extract",
+    "extract_to": "features.extract_to",
     "metrics": "metrics",
-    "open_features": "store",
+    "open_features": "features.open",
     "segment_cumulants": "ops.segment_cumulants",
-    "similarity": "similarity",
+    "similarity": "measures.similarity",
     "tap": "hooks.tap",
 }
 
@@ -68,6 +71,7 @@ __all__ = [
     "RunningNeighbours",
     "Segments",
     "Tap",
+    "__version__",
     "compare",
     "compare_features",
     "extract",

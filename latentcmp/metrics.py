@@ -20,9 +20,11 @@ import torch
 from torch import Tensor
 
 from latentcmp.errors import InputError
-from latentcmp.reconstruction.folds import resolve_split
-from latentcmp.reconstruction.pairs import Measure, pointwise_errors, root_mean_square, split_rows
-from latentcmp.reconstruction.solvers import Solver, checked_alphas
+from latentcmp.measures.cross_validation import Solver, checked_alphas
+from latentcmp.measures.inputs import root_mean_square, split_rows
+from latentcmp.measures.pairs import pointwise_errors
+from latentcmp.measures.registry import Measure
+from latentcmp.systems.folds import resolve_split
 
 Matrix: TypeAlias = Tensor | np.ndarray
 

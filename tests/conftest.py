@@ -17,7 +17,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 import latentcmp
-from latentcmp.features import Features
+from latentcmp.features.data import Features
 
 
 @pytest.fixture(scope="session")

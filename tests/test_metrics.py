@@ -6,7 +6,7 @@ import torch
 
 from latentcmp import metrics
 from latentcmp.errors import InputError
-from latentcmp.features import Features
+from latentcmp.features.data import Features
 
 skmatter_metrics = pytest.importorskip("skmatter.metrics")
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from latentcmp import JointStatistics
 from latentcmp.models.card import Adapter
+from latentcmp.models.forward import run_layers
 from latentcmp.nn import ReconstructionLoss
-from latentcmp.running import run_layers
-from latentcmp.statistics.gathered import parts_of
+from latentcmp.systems.folds import parts_of
 from latentcmp.systems.split import rows_by_group
 from latentcmp.systems.system import System
 

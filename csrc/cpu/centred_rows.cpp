@@ -1,5 +1,5 @@
 // Entry point: check, choose the instruction set, share the rows among threads.
-#include "centred_work.h"
+#include "centred_rows_work.h"
 #include "instruction_set.h"
 
 namespace latentcmp {

@@ -1,6 +1,6 @@
 // Rows less a centre and their squared norms, in one pass; compiled once for each instruction set, LATENTCMP_ISA its
 // name.
-#include "centred_work.h"
+#include "centred_rows_work.h"
 #include "simd.h"
 
 namespace latentcmp {

@@ -1,6 +1,6 @@
 // Segments from tiles: the sums of several tiles meet in double in the state of a segment; from sums to cumulants.
 #pragma once
-#include "segment_work.h"
+#include "segment_cumulants_work.h"
 #include "tile.h"
 
 namespace latentcmp {

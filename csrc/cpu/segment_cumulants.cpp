@@ -5,7 +5,7 @@
 #include <new>
 #include <vector>
 #include "instruction_set.h"
-#include "segment_work.h"
+#include "segment_cumulants_work.h"
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif

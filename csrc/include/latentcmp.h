@@ -1,4 +1,4 @@
-// C ABI between the native kernels and latentcmp/_native.py: pointers, extents and a stream in, a code out.
+// C ABI between the native kernels and latentcmp/_runtime/native.py: pointers, extents and a stream in, a code out.
 #pragma once
 #include <cstdint>
 
@@ -46,7 +46,7 @@ struct LcFold {
   int64_t rank;
 };
 
-struct LcLocalRidge {
+struct LcCutoffLosses {
   const double* y;     // [train rows, columns]
   int64_t columns;
   int64_t row_stride;  // elements from one row of y to the next
@@ -58,7 +58,7 @@ struct LcLocalRidge {
 
 // losses: [problems, alphas], the mean over columns of the root mean squared error on the fold that was not fitted,
 // averaged over the two folds. Rows are taken as they are: they must lie inside y.
-LC_API int32_t lc_cpu_local_losses(const LcLocalRidge* in, double* losses);
+LC_API int32_t lc_cpu_cutoff_losses(const LcCutoffLosses* in, double* losses);
 
 // Rows of x in double, less a centre, and their squared norms. Rows are taken as they are: they must lie inside x.
 struct LcCentredRows {
@@ -95,7 +95,7 @@ LC_API int32_t lc_cuda_lowest_architecture();
 
 // The same losses on device memory, one fold fitted at a time: squares [problems, alphas, columns] holds sums over
 // rows of the squared error; workspace [problems, rank + 1, columns].
-LC_API int32_t lc_cuda_local_squares(const LcLocalRidge* in, int32_t fitted, double* squares, double* workspace);
+LC_API int32_t lc_cuda_cutoff_losses(const LcCutoffLosses* in, int32_t fitted, double* squares, double* workspace);
 
 // Eigenvalues and eigenvectors of Gram matrices, the largest `rank` in falling order.
 struct LcSpectrum {
@@ -106,7 +106,7 @@ struct LcSpectrum {
 };
 
 // Rows of x near each of many points, and what is made of them. Rows are taken as they are: they must lie inside x.
-struct LcNeighbourhoods {
+struct LcGramSpectra {
   const double* x;        // [train rows, columns], unit column stride
   const int64_t* rows;    // [problems, count] rows of x, the first fold before the second
   int64_t columns;
@@ -121,11 +121,11 @@ struct LcNeighbourhoods {
 };
 
 // 1 where the current device's on-chip memory holds a neighbourhood of so many rows, 0 where it does not.
-LC_API int32_t lc_cuda_local_factors_fit(int64_t count);
-LC_API int32_t lc_cuda_local_factors(const LcNeighbourhoods* in);
+LC_API int32_t lc_cuda_gram_spectra_fit(int64_t count);
+LC_API int32_t lc_cuda_gram_spectra(const LcGramSpectra* in);
 
 // Thin singular value decompositions u s v' of many small matrices, strongest first.
-struct LcRows {
+struct LcSmallSvd {
   const double* rows;  // [problems, count, columns]
   int64_t columns;
   int64_t problems;
@@ -138,5 +138,5 @@ struct LcRows {
 };
 
 // 1 where the current device's on-chip memory holds a matrix of these extents, 0 where it does not.
-LC_API int32_t lc_cuda_local_svd_fit(int64_t count, int64_t columns);
-LC_API int32_t lc_cuda_local_svd(const LcRows* in);
+LC_API int32_t lc_cuda_small_svd_fit(int64_t count, int64_t columns);
+LC_API int32_t lc_cuda_small_svd(const LcSmallSvd* in);

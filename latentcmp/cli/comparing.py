@@ -9,8 +9,8 @@ from latentcmp.cli.options import BatchAtoms, Device, Layer, OnUnsupported, Outp
 from latentcmp.errors import InputError
 
 if TYPE_CHECKING:
-    from latentcmp.comparison import Comparison
-    from latentcmp.shards import Shard
+    from latentcmp.comparison.result import Comparison
+    from latentcmp.comparison.shards import Shard
 
 
 def compare(
@@ -66,14 +66,14 @@ def compare(
     neighbourhood; 0 is a perfect rebuild, 1 no better than the mean. Results go to the terminal and, as
     results.json, CSV tables and figures, to the output directory. Under torchrun the ranks share the structures.
     """
-    from latentcmp.conductor import run, run_rank, run_shard
-    from latentcmp.config import CompareConfig
-    from latentcmp.ranks import this_shard
+    from latentcmp.cli.progress_bars import progress_bars
+    from latentcmp.cli.tables import show_config
+    from latentcmp.comparison.config import CompareConfig
+    from latentcmp.comparison.run import run, run_rank, run_shard
+    from latentcmp.comparison.shards import Shard
+    from latentcmp.comparison.torchrun import this_shard
+    from latentcmp.features.open import is_features
     from latentcmp.report.files import check_writable
-    from latentcmp.report.progress import progress_bars
-    from latentcmp.report.tables import show_config
-    from latentcmp.shards import Shard
-    from latentcmp.store import is_features
 
     config = CompareConfig.of(
         **({"models": tuple(models)} if models else {}),
@@ -115,7 +115,7 @@ def compare(
 
 def _write(comparison: "Comparison", output: Path) -> None:
     """Results to files, then to the terminal."""
-    from latentcmp.report.tables import show_comparison
+    from latentcmp.cli.tables import show_comparison
 
     written = comparison.save(output)
     show_comparison(out, comparison)
@@ -134,11 +134,11 @@ def merge(
     partial: Annotated[bool, typer.Option("--partial", help="Finish from the shards there are.")] = False,
 ) -> None:
     """Finish a comparison from the shards that `latentcmp compare --shard` wrote."""
-    from latentcmp._timing import Timing
-    from latentcmp.conductor import finish
+    from latentcmp._runtime.progress import Timing
+    from latentcmp.cli.progress_bars import progress_bars
+    from latentcmp.comparison.run import finish
+    from latentcmp.comparison.shards import merge_shards
     from latentcmp.report.files import check_writable
-    from latentcmp.report.progress import progress_bars
-    from latentcmp.shards import merge_shards
 
     check_writable(output)
     timing = Timing()

@@ -31,11 +31,11 @@ def extract(
     Models that cannot share an environment are extracted each in its own; `latentcmp compare` then takes the
     directories. A run that was interrupted goes on where it stopped when it is run again.
     """
-    from latentcmp.config import CompareConfig
+    from latentcmp.cli.progress_bars import progress_bars
+    from latentcmp.cli.tables import notes
+    from latentcmp.comparison.config import CompareConfig
+    from latentcmp.features.extract_to import extract_to
     from latentcmp.report.files import check_writable
-    from latentcmp.report.progress import progress_bars
-    from latentcmp.report.tables import notes
-    from latentcmp.store.extraction import extract_to
 
     asked = {"layer": layer, "reduce": reduce, "device": device, "batch_atoms": batch_atoms, "trust": trust}
     config = CompareConfig.of(models=(model,), on_unsupported=on_unsupported, **asked)
@@ -77,12 +77,12 @@ def drift(
     on where it stopped: checkpoints that drift.csv knows are not run again. One that does not load is named and left
     out, and the exit status is then 1.
     """
-    from latentcmp.config import CompareConfig
-    from latentcmp.drift import drift as measure
+    from latentcmp.cli.progress_bars import progress_bars
+    from latentcmp.cli.tables import notes
+    from latentcmp.comparison.checkpoints import drift as measure
+    from latentcmp.comparison.config import CompareConfig
     from latentcmp.report.figures import drift as figure
     from latentcmp.report.files import check_writable, save_figure
-    from latentcmp.report.progress import progress_bars
-    from latentcmp.report.tables import notes
 
     options = {"layer": layer, "reduce": reduce, "seed": seed, "device": device, "batch_atoms": batch_atoms}
     config = CompareConfig.of(**options, trust=trust)

@@ -14,8 +14,8 @@ def models(
     ] = False,
 ) -> None:
     """The models latentcmp knows: installed or how to install, checkpoint, licence, elements, hook points."""
+    from latentcmp.cli.model_list import show_models, show_self_test
     from latentcmp.models.registry import cards, parse
-    from latentcmp.report.models import show_models, show_self_test
 
     chosen = [parse(name) for name in names or cards()]
     if self_test:
@@ -27,7 +27,7 @@ def models(
 
 def doctor() -> None:
     """What runs here: each backend of the kernels, available or why not, and each model package."""
-    from latentcmp.report.doctor import show_doctor
+    from latentcmp.cli.doctor_report import show_doctor
 
     show_doctor(out)
 

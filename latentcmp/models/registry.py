@@ -11,15 +11,15 @@ from typing import Any
 
 import torch
 
-from latentcmp._settings import single_precision
+from latentcmp._runtime.settings import single_precision
 from latentcmp.errors import InputError, LatentcmpError
 from latentcmp.models.card import Adapter, ModelCard
 from latentcmp.models.checkpoint import bundled_checkpoint, file_sha256, package_folder
 
 FAMILIES = {
-    "chgnet": "latentcmp.models.chgnet",
-    "sevennet": "latentcmp.models.sevennet",
-    "diep": "latentcmp.models.diep",
+    "chgnet": "latentcmp.models.families.chgnet",
+    "sevennet": "latentcmp.models.families.sevennet",
+    "diep": "latentcmp.models.families.diep",
 }
 ALIASES = {"sevennet-mf-0-pbe": "sevennet-mf-0"}
 DEFAULT_MODELS = ("chgnet-0.3.0", "sevennet-0", "sevennet-mf-0", "diep")

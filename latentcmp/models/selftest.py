@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.build import bulk
 from torch import Tensor
 
-from latentcmp._settings import one_torch_thread
+from latentcmp._runtime.settings import one_torch_thread
 from latentcmp.errors import LatentcmpError
 from latentcmp.hooks.tap import tap
 from latentcmp.models.card import REFERENCE_CRYSTALS, Adapter

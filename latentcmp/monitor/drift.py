@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from latentcmp.errors import InputError, LatentcmpError
-from latentcmp.features import Features
+from latentcmp.features.data import Features
 from latentcmp.hooks.layout import REDUCTIONS, Reduce
 from latentcmp.hooks.points import HookPoint
 from latentcmp.models.card import Adapter
@@ -27,7 +27,7 @@ from latentcmp.monitor.probe import (
     share_of_systems,
 )
 from latentcmp.monitor.ranks import Ranks
-from latentcmp.segments import Segments
+from latentcmp.ops.segments import Segments
 from latentcmp.statistics.readout import UNSEEN, Method
 
 Reference = Model | Mapping[str, Tensor | Features] | Features

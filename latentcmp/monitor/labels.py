@@ -9,7 +9,7 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from latentcmp.errors import InputError
-from latentcmp.segments import Segments
+from latentcmp.ops.segments import Segments
 from latentcmp.systems.system import System
 
 

@@ -13,7 +13,7 @@ from latentcmp.hooks.layout import Reduce, reduce_columns
 from latentcmp.hooks.points import HookPoint
 from latentcmp.monitor.labels import Labels
 from latentcmp.monitor.ranks import Ranks
-from latentcmp.statistics.gathered import parts_of
+from latentcmp.systems.folds import parts_of
 from latentcmp.systems.split import rows_by_group
 
 

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from latentcmp.errors import InputError
 from latentcmp.hooks.layout import Reduce
+from latentcmp.measures.inputs import Rows, root_mean_square
+from latentcmp.measures.pairs import pointwise_errors, resolved_errors
+from latentcmp.measures.similarity import effective_rank, linear_cka
 from latentcmp.monitor.layer import Layer, as_rows
 from latentcmp.monitor.ranks import Ranks
-from latentcmp.reconstruction.pairs import Rows, pointwise_errors, resolved_errors, root_mean_square
-from latentcmp.similarity import effective_rank, linear_cka
 from latentcmp.statistics.joint import JointStatistics
 from latentcmp.statistics.readout import UNSEEN, Method
 

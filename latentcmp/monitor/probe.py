@@ -9,14 +9,15 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from latentcmp._settings import single_precision
+from latentcmp._runtime.settings import single_precision
 from latentcmp.errors import HookError, InputError
 from latentcmp.hooks.points import HookPoint, as_point, find_module
 from latentcmp.hooks.tap import Tap
+from latentcmp.models.batching import BATCH_ATOMS, batches
 from latentcmp.models.card import Adapter
+from latentcmp.models.forward import existing_point
 from latentcmp.monitor.guard import undisturbed
 from latentcmp.monitor.ranks import Ranks
-from latentcmp.running import BATCH_ATOMS, batches, existing_point
 from latentcmp.systems.read import read_systems
 from latentcmp.systems.screen import screen
 from latentcmp.systems.system import System

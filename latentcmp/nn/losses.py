@@ -14,9 +14,9 @@ from torch import Tensor
 
 from latentcmp.errors import InputError
 from latentcmp.nn.ridge import Scaling, local_predict, ridge_predict, ridge_solve, rounding_of
-from latentcmp.nn.running import RunningMoments
+from latentcmp.nn.running_moments import RunningMoments
 from latentcmp.nn.shared import Group, check_group
-from latentcmp.segments import Segments
+from latentcmp.ops.segments import Segments
 
 Detach = Literal["none", "map", "source", "target"]
 

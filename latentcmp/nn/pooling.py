@@ -9,7 +9,7 @@ from torch import Tensor
 
 from latentcmp.errors import InputError, MissingPackageError
 from latentcmp.ops.segment_cumulants import MAX_ORDER, segment_cumulants
-from latentcmp.segments import Segments
+from latentcmp.ops.segments import Segments
 
 
 class CumulantPooling(torch.nn.Module):

@@ -1,6 +1,6 @@
 """Ridge maps that can be differentiated: centring, one scale a matrix, one Cholesky factorisation.
 
-The mathematics is that of `latentcmp.reconstruction`, for training: one strength is given and none chosen, nothing
+The mathematics is that of `latentcmp.measures`, for training: one strength is given and none chosen, nothing
 waits for the device, degenerate rows raise nothing, and first and second derivatives are finite.
 """
 

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-    from latentcmp.comparison import Comparison, ErrorMatrix
+    from latentcmp.comparison.result import Comparison
+    from latentcmp.measures.error_matrix import ErrorMatrix
 
 COLOURS = "viridis_r"
 ARROWS = {"to_reference": "checkpoint → {}", "from_reference": "{} → checkpoint"}
@@ -60,7 +61,7 @@ def cumulants(comparison: "Comparison") -> "Figure":
 def drift(lines: "Sequence[Mapping[str, Any]]", reference: str) -> "Figure":
     """Errors of checkpoints against the step, in both directions, with their 90 % intervals: GFRE left, LFRE right.
 
-    `lines` are those of `latentcmp.drift.drift`.
+    `lines` are those of `latentcmp.comparison.checkpoints.drift`.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator

@@ -11,12 +11,13 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from latentcmp.errors import InputError
-from latentcmp.reconstruction.pairs import MEASURES
+from latentcmp.measures.registry import MEASURES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from latentcmp.comparison import Comparison, ErrorMatrix
+    from latentcmp.comparison.result import Comparison
+    from latentcmp.measures.error_matrix import ErrorMatrix
 
 KNOWN = {f"{measure}{level}.csv" for measure in MEASURES for level in ("", "_structures")} | {"cumulants.png"}
 

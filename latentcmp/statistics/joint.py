@@ -8,18 +8,18 @@ Gram matrices (by sums) merge. The column s, which debiased similarities need, c
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from latentcmp._devices import without_waiting
+from latentcmp._runtime.devices import without_waiting
+from latentcmp._runtime.distributed import Group, State, check_same, merged_by_tree
 from latentcmp.errors import InputError
-from latentcmp.reconstruction.pairs import Compressed, Measure
-from latentcmp.reconstruction.solvers import Solver
+from latentcmp.statistics.augmented import Centred, write_augmented
+from latentcmp.statistics.compressed import Compressed
 from latentcmp.statistics.readout import UNSEEN, Columns, Method, Part, Readout, about
-from latentcmp.statistics.reduce import Group, State, check_same, merged_by_tree
-from latentcmp.statistics.rows import Centred, write_augmented
 from latentcmp.statistics.storage import check_tensors, read_statistics, write_statistics
 from latentcmp.statistics.streams import BLOCK, FactorStream, GramStream
 
@@ -123,26 +123,18 @@ class JointStatistics:
         merged = self.holding(merged_by_tree(total.state(), merge, self.device, group))
         self.parts, self.counts, self.pivot = merged.parts, merged.counts, merged.pivot
 
-    def errors(
-        self,
-        measure: Measure = "gfre",
-        solver: Solver = "cutoff",
-        alphas: np.ndarray | None = None,
-        columns: Columns | None = None,
-    ) -> Tensor:
-        """GFRE or GFRD of all ordered pairs: [n_names, n_names] on the CPU, sources in rows, in the order of `widths`.
+    def errors(self, *args: Any, **options: Any) -> Tensor:
+        """`latentcmp.measures.global_errors.global_errors` of these statistics."""
+        from latentcmp.measures.global_errors import global_errors
 
-        With `columns`, {name: (matrix, n)}, the pairs are of the first n columns of matrices, in their order. Raises
-        InputError where a part has too few rows, a matrix is constant over training, or a value was not finite.
-        """
-        return self._readout().errors(measure, solver, alphas, columns)
+        return global_errors(self, *args, **options)
 
     def compressed(self, columns: Columns | None = None) -> dict[str, Compressed]:
         """For each matrix, rows that stand for its own: centred and scaled on all training rows, folds and test.
 
         With `columns`, as in `errors`, for the first columns of matrices.
         """
-        return self._readout().compressed(columns)
+        return self.readout().compressed(columns)
 
     def centred(self, part: Part = "train") -> Centred:
         """The training rows (both folds) or the test rows about their own mean, for similarities.
@@ -150,7 +142,7 @@ class JointStatistics:
         Raises InputError for another part, for fewer than 2 rows, for a matrix that is constant over them, and where
         a value was not finite.
         """
-        return self._readout().centred(part)
+        return self.readout().centred(part)
 
     def save(self, path: str | Path) -> None:
         """Write the statistics to a safetensors file, whole or not at all."""
@@ -240,7 +232,8 @@ class JointStatistics:
         r = torch.linalg.qr(torch.cat([self.parts[index], rows]), mode="r").R
         self.parts[index].copy_(r)
 
-    def _readout(self) -> Readout:
+    def readout(self) -> Readout:
+        """The state of all rows so far, for measures."""
         return Readout(self.widths, self.method, *self.state())
 
 

@@ -1,20 +1,17 @@
-"""What joint statistics say, once all rows are in: global errors, and rows that stand for those seen."""
+"""What joint statistics give once all rows are in: matrices that stand for the rows, centred and scaled."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal
+from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from latentcmp.errors import InputError
-from latentcmp.reconstruction.gram_path import FactorSource, GramSource, all_global_errors
-from latentcmp.reconstruction.pairs import Compressed, Measure, global_errors
-from latentcmp.reconstruction.scaling import Scaling
-from latentcmp.reconstruction.solvers import Folds, Solver, checked_alphas
-from latentcmp.statistics.rows import Centred, centred_factors, centred_grams, check_spread, shifted
+from latentcmp.statistics.augmented import Centred, centred_factors, centred_grams, check_spread, shifted
+from latentcmp.statistics.compressed import Compressed, Folds
+from latentcmp.statistics.scaling import Scaling
 
 Method = Literal["qr", "gram"]
 Part = Literal["train", "test"]
@@ -30,6 +27,19 @@ def about(parts: Tensor, moved: Tensor, widths: Mapping[str, int], method: Metho
     return shifted(parts.mT, moved, columns).mT if method == "gram" else parts
 
 
+class Scaled(NamedTuple):
+    """The statistic of each part about the training mean, divided by the scales: Gram matrices or R factors.
+
+    parts: [3, d, d] Gram matrices or [3, 1 + d, d] R factors, d the columns of all matrices side by side.
+    counts: rows of fold 1, fold 2 and test.
+    columns: where the columns of each matrix stand.
+    """
+
+    parts: Tensor
+    counts: tuple[int, int, int]
+    columns: dict[str, slice]
+
+
 @dataclass(frozen=True)
 class Readout:
     """What `JointStatistics` asks of its state; its methods say what is raised where there are too few rows."""
@@ -39,20 +49,6 @@ class Readout:
     parts: Tensor
     counts: Tensor
     pivot: Tensor
-
-    def errors(
-        self,
-        measure: Measure = "gfre",
-        solver: Solver = "cutoff",
-        alphas: np.ndarray | None = None,
-        columns: Columns | None = None,
-    ) -> Tensor:
-        """GFRE or GFRD of all ordered pairs: [n_names, n_names] on the CPU, sources in rows."""
-        if measure == "gfre" and columns is None:
-            return self._global_errors(solver, alphas)
-        matrices = list(self.compressed(columns).values())
-        rows = [global_errors(source, matrices, measure, solver, alphas, UNSEEN[self.method]) for source in matrices]
-        return torch.stack([torch.stack(row) for row in rows]).cpu()
 
     def compressed(self, columns: Columns | None = None) -> dict[str, Compressed]:
         """For each matrix, rows that stand for its own: centred and scaled on all training rows, folds and test."""
@@ -98,8 +94,8 @@ class Readout:
             raise InputError(f"errors need rows in both folds and in the test part, got {seen}")
         return n_first, n_second, n_test
 
-    def _global_errors(self, solver: Solver, alphas: np.ndarray | None) -> Tensor:
-        """GFRE of all ordered pairs, every source with all targets at once."""
+    def scaled(self) -> Scaled:
+        """The parts centred and scaled on all training rows, whose mean and scale are exact for both methods."""
         counts = self._checked_counts()
         widths, n_training, gram = list(self.widths.values()), counts[0] + counts[1], self.method == "gram"
         self._check_finite()
@@ -109,9 +105,7 @@ class Readout:
             check_spread(name, scale, centre, f"{n_training} training rows")
         inverse = (1 / scales).repeat_interleave(torch.tensor(widths, device=self.parts.device))
         parts *= inverse[:, None] * inverse if gram else inverse
-        sources = (GramSource if gram else FactorSource).of_all(parts, self._slices(None).values())
-        grid = torch.from_numpy(checked_alphas(alphas)).to(self.parts.device)
-        return all_global_errors(sources, widths, counts, grid, solver, UNSEEN[self.method]).cpu()
+        return Scaled(parts, counts, self._slices(None))
 
     def _slices(self, columns: Columns | None) -> dict[str, slice]:
         """Where the columns of each matrix stand among those of all."""

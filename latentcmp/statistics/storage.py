@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from latentcmp._storage import read_tensors, write_tensors
+from latentcmp._runtime.files import read_tensors, write_tensors
 from latentcmp.errors import InputError
 
 FORMAT = "latentcmp-statistics-2"

@@ -9,7 +9,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from latentcmp._devices import map_over_cores
+from latentcmp._runtime.devices import map_over_cores
 from latentcmp.statistics.triangles import PANEL, add_lower_gram, lift_pivots
 
 INFLATION = 4e6  # of the variance of a whitened column, up to which a Cholesky factor keeps nine digits of it

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from emulation import H100
 
-from latentcmp import _native
+from latentcmp._runtime import native
 
 HERE = Path(__file__).parent
 CSRC = HERE.parent.parent / "csrc"
@@ -34,7 +34,7 @@ def emulated(tmp_path_factory):
     flags += ["-U_FORTIFY_SOURCE"]  # it takes a jump to another fiber for a smashed stack
     subprocess.run([compiler, *flags, *map(str, sources), "-o", str(library)], check=True)
     loaded = ctypes.CDLL(str(library))
-    _native._declare(loaded, "cuda")
+    native._declare(loaded, "cuda")
     return loaded
 
 

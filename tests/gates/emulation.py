@@ -2,19 +2,19 @@
 
 import ctypes
 
-from latentcmp.ops.local_factors.native import empty_neighbourhoods, neighbourhoods_struct
-from latentcmp.ops.local_svd.native import empty_svd, rows_struct
+from latentcmp.ops.gram_spectra.native import empty_neighbourhoods, gram_spectra_struct
+from latentcmp.ops.small_svd.native import empty_svd, small_svd_struct
 
 H100, A100 = 232448, 166912
 """Bytes of shared memory that one block can have."""
 
 
 def taken_apart(library, x, rows, n_first):
-    """``local_factors`` by the emulated kernel; what it leaves unwritten is NaN."""
+    """``gram_spectra`` by the emulated kernel; what it leaves unwritten is NaN."""
     found = empty_neighbourhoods(x, rows, n_first)
     for part in tensors(found):
         part.fill_(float("nan"))
-    assert library.lc_cuda_local_factors(ctypes.byref(neighbourhoods_struct(x, rows, found))) == 0
+    assert library.lc_cuda_gram_spectra(ctypes.byref(gram_spectra_struct(x, rows, found))) == 0
     return found
 
 
@@ -23,9 +23,9 @@ def tensors(found):
 
 
 def decomposed(library, rows):
-    """``local_svd`` by the emulated kernel."""
+    """``small_svd`` by the emulated kernel."""
     rows, found = rows.contiguous(), empty_svd(rows)
     for part in found:
         part.fill_(float("nan"))
-    assert library.lc_cuda_local_svd(ctypes.byref(rows_struct(rows, found))) == 0
+    assert library.lc_cuda_small_svd(ctypes.byref(small_svd_struct(rows, found))) == 0
     return found

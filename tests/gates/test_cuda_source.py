@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from local_cases import make_problem, sklearn_losses
+from cutoff_losses_cases import make_problem, sklearn_losses
 from segment_cases import make_case, scipy_cumulants
 
-from latentcmp import _native
-from latentcmp.ops.local_ridge.native import local_ridge_struct
+from latentcmp._runtime import native
+from latentcmp.ops.cutoff_losses.native import cutoff_losses_struct
 from latentcmp.ops.segment_cumulants.reference import segment_cumulants_reference, segment_gradient_reference
 
 CSRC = Path(__file__).parent.parent.parent / "csrc"
 ENTRIES = {
-    "local_factors": 2,
-    "local_ridge": 2,
-    "local_svd": 2,
+    "gram_spectra": 2,
+    "cutoff_losses": 2,
+    "small_svd": 2,
     "segment_cumulants": 8,
     "segment_cumulants_backward": 8,
 }
@@ -30,8 +30,8 @@ RAGGED = [3, 0, 17, 1, 8, 9, 64, 65, 1024, 1025, 2, 1500, 1100, 0, 3000, 1030, 5
 
 def run_forward(library, x, ptr, order, root=False):
     extents = (*x.shape, x.stride(0), len(ptr) - 1)
-    options = (_native.TYPES[x.dtype], order, root, 1, None)
-    segments = _native.SegmentsStruct(x.data_ptr(), ptr.data_ptr(), *extents, *options)
+    options = (native.TYPES[x.dtype], order, root, 1, None)
+    segments = native.SegmentsStruct(x.data_ptr(), ptr.data_ptr(), *extents, *options)
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     out = torch.full((len(ptr) - 1, order, x.size(1)), float("nan"), dtype=wide)
     residual = torch.full((len(ptr) - 1, x.size(1)), float("nan"), dtype=wide)
@@ -108,13 +108,13 @@ def test_local_losses_agree_with_scikit_learn(emulated, sizes, columns):
     problem = make_problem(sizes, columns)
     _, y, *folds = problem
     (n_problems, n_alphas), losses = folds[0].kept.shape, 0.0
-    struct = local_ridge_struct(y, folds)
+    struct = cutoff_losses_struct(y, folds)
     for fitted in (0, 1):
         squares = torch.full((n_problems, n_alphas, columns), float("nan"), dtype=torch.float64)
         workspace = torch.full(
             (n_problems, folds[fitted].directions.shape[2] + 1, columns), float("nan"), dtype=torch.float64
         )
-        code = emulated.lc_cuda_local_squares(ctypes.byref(struct), fitted, squares.data_ptr(), workspace.data_ptr())
+        code = emulated.lc_cuda_cutoff_losses(ctypes.byref(struct), fitted, squares.data_ptr(), workspace.data_ptr())
         assert code == 0
         losses = losses + (squares / sizes[1 - fitted]).sqrt().mean(-1) / 2
     np.testing.assert_allclose(losses, sklearn_losses(*problem), rtol=1e-10)

@@ -12,7 +12,7 @@ pytest.importorskip("torchmetrics")
 from drift_rank import SCENES, network, rows
 
 from latentcmp import DriftMonitor
-from latentcmp._settings import one_torch_thread
+from latentcmp._runtime.settings import one_torch_thread
 
 SCRIPT, WORLD = Path(__file__).with_name("drift_rank.py"), 3
 

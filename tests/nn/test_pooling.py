@@ -9,7 +9,7 @@ from scipy import stats
 
 from latentcmp.errors import InputError
 from latentcmp.nn import CumulantPooling
-from latentcmp.segments import Segments
+from latentcmp.ops.segments import Segments
 
 
 def test_pooling_is_the_order_major_descriptor():

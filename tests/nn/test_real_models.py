@@ -10,7 +10,7 @@ from ase import Atoms
 from sklearn.linear_model import Ridge
 from skmatter.preprocessing import StandardFlexibleScaler
 
-from latentcmp.features import Features
+from latentcmp.features.data import Features
 from latentcmp.models import load
 from latentcmp.nn import CKALoss, CumulantPooling, ReconstructionLoss
 

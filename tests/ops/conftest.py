@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from latentcmp import _backend
+from latentcmp._runtime import backends
 
 NARROWED = """
 import torch
-from latentcmp import _native
-used = _native.load("cpu")[0].lc_cpu_instruction_set().decode()
+from latentcmp._runtime import native
+used = native.load("cpu")[0].lc_cpu_instruction_set().decode()
 assert used in ({!r}, "baseline"), used
 """
 
@@ -36,7 +36,7 @@ def run_narrowed(request: pytest.FixtureRequest, tmp_path):
 
 
 def _there(backend: str) -> str:
-    reason = _backend.why_missing(backend)
+    reason = backends.why_missing(backend)
     if reason and os.environ.get("LATENTCMP_REQUIRE_NATIVE") == "1":
         pytest.fail(reason)
     if reason:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from latentcmp.errors import InputError
-from latentcmp.ops import write_centred_rows
+from latentcmp.ops import centred_rows
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 
@@ -23,7 +23,7 @@ def make_arguments(columns=37, n=300, dtype=torch.float32):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_agrees_with_numpy(backend, dtype, columns):
     x, rows, centre, out, squares = make_arguments(columns, dtype=dtype)
-    write_centred_rows(x, rows, centre, out, squares, backend=backend)
+    centred_rows(x, rows, centre, out, squares, backend=backend)
     expected = x.double().numpy()[rows] - centre.numpy()
     np.testing.assert_array_equal(out.numpy(), expected)
     np.testing.assert_allclose(squares.numpy(), (expected**2).sum(1), rtol=1e-14)
@@ -31,7 +31,7 @@ def test_agrees_with_numpy(backend, dtype, columns):
 
 def test_nothing_beside_the_rows_is_written(backend):
     x, rows, centre, out, squares = make_arguments(33)
-    write_centred_rows(x, rows, centre, out, squares, backend=backend)
+    centred_rows(x, rows, centre, out, squares, backend=backend)
     block = out._base
     assert block.isnan().sum() == len(rows) * 4
     assert block[:, [0, -4, -3, -1]].isnan().all()
@@ -39,11 +39,11 @@ def test_nothing_beside_the_rows_is_written(backend):
 
 def test_strided_rows_and_columns(backend):
     x, rows, centre, out, squares = make_arguments(16)
-    write_centred_rows(x, rows, centre, out, squares, backend=backend)
+    centred_rows(x, rows, centre, out, squares, backend=backend)
     expected = out.clone(), squares.clone()
     wide = torch.full((500, 40), float("nan"))
     for view in (wide[:, 3:19], wide[:, 1:33:2]):
-        write_centred_rows(view.copy_(x), rows, centre, out.fill_(0), squares.fill_(0), backend=backend)
+        centred_rows(view.copy_(x), rows, centre, out.fill_(0), squares.fill_(0), backend=backend)
         assert torch.equal(out, expected[0])
         assert torch.equal(squares, expected[1])
 
@@ -56,7 +56,7 @@ def test_neither_threads_nor_company_change_a_bit(backend):
         torch.set_num_threads(threads)
         parts = (tensor.tensor_split(pieces) for tensor in (rows, out.fill_(0), squares.fill_(0)))
         for chosen, to, norms in zip(*parts, strict=True):
-            write_centred_rows(x, chosen, centre, to, norms, backend=backend)
+            centred_rows(x, chosen, centre, to, norms, backend=backend)
         found.append((out.clone(), squares.clone()))
     torch.set_num_threads(before)
     assert all(torch.equal(got, want) for other in found[1:] for got, want in zip(other, found[0], strict=True))
@@ -64,10 +64,10 @@ def test_neither_threads_nor_company_change_a_bit(backend):
 
 def test_no_rows_and_values_that_are_not_finite(backend):
     x, rows, centre, out, squares = make_arguments(9, n=0)
-    write_centred_rows(x, rows, centre, out, squares, backend=backend)
+    centred_rows(x, rows, centre, out, squares, backend=backend)
     x, rows, centre, out, squares = make_arguments(9, n=3)
     x[rows[1], 4] = float("inf")
-    write_centred_rows(x, rows, centre, out, squares, backend=backend)
+    centred_rows(x, rows, centre, out, squares, backend=backend)
     assert squares.isfinite().tolist() == (rows != rows[1]).tolist()
 
 
@@ -76,9 +76,9 @@ def test_narrower_instruction_sets_agree(run_narrowed, dtype, tmp_path):
     x, rows, centre, out, squares = make_arguments(45, dtype=dtype)
     torch.save((x, rows, centre, out, squares), tmp_path / "arguments.pt")
     run_narrowed(
-        "from latentcmp.ops import write_centred_rows\n"
+        "from latentcmp.ops import centred_rows\n"
         "arguments = torch.load('arguments.pt')\n"
-        "write_centred_rows(*arguments, backend='cpu')\n"
+        "centred_rows(*arguments, backend='cpu')\n"
         "torch.save(arguments[-2:], 'written.pt')\n"
     )
     written, norms = torch.load(tmp_path / "written.pt")
@@ -101,4 +101,4 @@ def test_narrower_instruction_sets_agree(run_narrowed, dtype, tmp_path):
 def test_bad_arguments_are_named(change, message):
     names = ("x", "rows", "centre", "out", "squares")
     with pytest.raises(InputError, match=message):
-        write_centred_rows(**dict(zip(names, make_arguments(), strict=True)) | change)
+        centred_rows(**dict(zip(names, make_arguments(), strict=True)) | change)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from segment_cases import make_case, scipy_cumulants
 
-from latentcmp import _backend
+from latentcmp._runtime import backends
 from latentcmp.errors import InputError
 from latentcmp.ops.segment_cumulants import segment_cumulants
 from latentcmp.ops.segment_cumulants.reference import segment_cumulants_reference, segment_gradient_reference
@@ -258,8 +258,8 @@ def test_a_backend_can_be_forced_and_a_missing_one_says_why(monkeypatch):
     with pytest.raises(InputError, match="cuda"):
         segment_cumulants(x, ptr)
     monkeypatch.setenv("LATENTCMP_BACKEND", "reference")
-    assert _backend.choose("cpu") == "reference"
-    assert set(_backend.describe()) == set(_backend.BACKENDS)
+    assert backends.choose("cpu") == "reference"
+    assert set(backends.describe()) == set(backends.BACKENDS)
 
 
 def test_narrower_instruction_sets_agree(run_narrowed, tmp_path):

@@ -9,10 +9,10 @@ import torch
 
 from latentcmp import metrics
 from latentcmp.errors import InputError
-from latentcmp.features import Features
-from latentcmp.reconstruction.folds import halves, two_folds
+from latentcmp.features.data import Features
 from latentcmp.statistics import joint
 from latentcmp.statistics.joint import JointStatistics
+from latentcmp.systems.folds import halves, two_folds
 
 skmatter_metrics = pytest.importorskip("skmatter.metrics")
 WIDTHS = {"a": 12, "b": 20, "c": 7}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from latentcmp import _backend
+from latentcmp._runtime import backends
 from latentcmp.errors import InputError
 
 NATIVE = (torch.float32, torch.float64)
 
 
-def write_centred_rows(
+def centred_rows(
     x: Tensor, rows: Tensor, centre: Tensor, out: Tensor, squares: Tensor, *, backend: str | None = None
 ) -> None:
     """Put x[rows] - centre into `out` and the squared norm of each of its rows into `squares`, without a copy between.
@@ -29,10 +29,10 @@ def write_centred_rows(
         InputError: wrong dtypes, shapes or devices.
     """
     _check(x, rows, centre, out, squares)
-    if _backend.choose(x.device.type, backend) == "cpu" and x.dtype in NATIVE:
+    if backends.choose(x.device.type, backend) == "cpu" and x.dtype in NATIVE:
         from latentcmp.ops.centred_rows import native
 
-        native.write_centred_rows_cpu(x, rows, centre, out, squares)
+        native.centred_rows_cpu(x, rows, centre, out, squares)
         return
     out.copy_(x.index_select(0, rows)).sub_(centre)
     squares.copy_(torch.linalg.vecdot(out, out))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentcmp import _backend
+from latentcmp._runtime import backends
 from latentcmp.errors import InputError
 from latentcmp.ops.segment_cumulants import op
 
@@ -43,7 +43,7 @@ def segment_cumulants(
             falling. The contents of ptr are read on the CPU; on an accelerator only under LATENTCMP_CHECK=1.
     """
     _check(x, ptr, order)
-    chosen = _backend.choose(x.device.type, backend, _backend.shape_class(x.size(1)))
+    chosen = backends.choose(x.device.type, backend, backends.shape_class(x.size(1)))
     if torch.is_grad_enabled() and x.requires_grad:
         return _Cumulants.apply(x, ptr, order, root, chosen)[0]
     return torch.ops.latentcmp.segment_cumulants(x, ptr, order, root, False, chosen)[0]

@@ -17,7 +17,7 @@ from latentcmp.ops.segment_cumulants.reference import (
     segment_cumulants_reference,
     segment_gradient_reference,
 )
-from latentcmp.segments import check_ptr
+from latentcmp.ops.segments import check_ptr
 
 _FOLDER = "latentcmp.ops.segment_cumulants"
 _KERNELS = {

@@ -1,0 +1,1 @@
+"""The machine: native library, backends, devices, files, progress, processes. Knows no chemistry."""

@@ -1,0 +1,12 @@
+"""Versions of the packages that numbers may depend on."""
+
+import platform
+from importlib.metadata import version
+
+from latentcmp._version import __version__
+
+
+def versions() -> dict[str, str]:
+    """Versions that numbers may depend on."""
+    packages = {package: version(package) for package in ("torch", "numpy", "ase", "e3nn")}
+    return {"latentcmp": __version__, "python": platform.python_version(), **packages}

@@ -1,0 +1,103 @@
+"""What a comparison found: labelled error matrices, their manifest, and the doors to files and figures."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latentcmp.measures.error_matrix import ErrorMatrix
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Level:
+    """The measures of one kind of rows: atoms, or structures."""
+
+    matrices: dict[str, ErrorMatrix]
+    n_train: int
+    n_test: int
+    n_local_points: list[list[int]] | None = None
+
+    def __iter__(self) -> Iterator[ErrorMatrix]:
+        return iter(self.matrices.values())
+
+    def __getattr__(self, measure: str) -> ErrorMatrix:
+        matrices = self.__dict__.get("matrices", {})
+        if measure in matrices:
+            return matrices[measure]
+        raise AttributeError(f"{measure!r} was not computed; this level has {', '.join(matrices) or 'nothing'}")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The result of `latentcmp.compare` or `latentcmp.compare_features`.
+
+    `atoms` holds the errors between rows as given (atoms), `structures` those between cumulant descriptors of the
+    structures, `orders` for each model the GFRE of descriptors of order i (row) rebuilding order j (column).
+    """
+
+    models: tuple[str, ...]
+    atoms: Level
+    structures: Level | None = None
+    orders: dict[str, ErrorMatrix] = field(default_factory=dict)
+    manifest: dict[str, Any] = field(default_factory=dict)
+    timing: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def gfre(self) -> ErrorMatrix:
+        """Global feature reconstruction errors between atoms."""
+        return self.atoms.gfre
+
+    @property
+    def gfrd(self) -> ErrorMatrix:
+        """Global feature reconstruction distortions between atoms."""
+        return self.atoms.gfrd
+
+    @property
+    def lfre(self) -> ErrorMatrix:
+        """Local feature reconstruction errors between atoms."""
+        return self.atoms.lfre
+
+    def save(self, directory: str | Path) -> list[Path]:
+        """Write results.json, the CSV tables and the figures; earlier ones are replaced only when all are whole."""
+        from latentcmp.report.files import save
+
+        return save(self, directory)
+
+    def plot(self) -> "Figure":
+        """The heat map of the atom-level matrices as a matplotlib figure."""
+        from latentcmp.report.figures import heatmap
+
+        return heatmap(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every number, as results.json holds it."""
+        levels = {"atoms": self.atoms} | ({"structures": self.structures} if self.structures else {})
+        return {
+            "models": list(self.models),
+            **{name: _level_dict(level) for name, level in levels.items()},
+            "orders": {name: matrix.tolist() for name, matrix in self.orders.items()},
+            "manifest": self.manifest,
+            "timing": self.timing,
+        }
+
+    def __repr__(self) -> str:
+        return "\n\n".join(map(repr, self.atoms))
+
+    def _repr_html_(self) -> str:
+        return "".join(matrix._repr_html_() for matrix in self.atoms)
+
+
+def _level_dict(level: Level) -> dict[str, Any]:
+    return {
+        **{measure: matrix.tolist() for measure, matrix in level.matrices.items()},
+        "details": {
+            measure: [[asdict(cell) for cell in row] for row in matrix.summaries]
+            for measure, matrix in level.matrices.items()
+        },
+        "n_train": level.n_train,
+        "n_test": level.n_test,
+        "n_local_points": level.n_local_points,
+    }

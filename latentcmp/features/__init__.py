@@ -1,0 +1,1 @@
+"""Features of structures, in memory and on disk."""

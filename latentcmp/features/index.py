@@ -1,0 +1,91 @@
+"""The index of a directory of features: what lies in its shards. Written last, it makes the directory whole."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from latentcmp.errors import InputError
+from latentcmp.systems.system import SystemRecord
+
+FORMAT = "latentcmp-features-1"
+INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class FeatureShard:
+    """One file of features: how many systems and atoms it holds, and the digest of its content."""
+
+    n_systems: int
+    n_atoms: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Index:
+    """What was asked for, what came of it, and where it lies; systems and shards in the order of the rows."""
+
+    request: dict[str, Any]
+    manifest: dict[str, Any]
+    width: int
+    dtype: str
+    systems: list[SystemRecord]
+    shards: list[FeatureShard]
+
+    def write(self, directory: Path) -> None:
+        """Put index.json in place, whole. Raises InputError where it cannot be written."""
+        content = {
+            "format": FORMAT,
+            "request": self.request,
+            "manifest": self.manifest,
+            "width": self.width,
+            "dtype": self.dtype,
+            "systems": _columns(self.systems, SystemRecord),
+            "shards": _columns(self.shards, FeatureShard),
+        }
+        aside = directory / f".{INDEX}.{os.getpid()}"
+        try:
+            aside.write_text(json.dumps({**content, "digest": _digest(content)}, indent=1), encoding="ascii")
+            os.replace(aside, directory / INDEX)
+        except OSError as error:
+            raise InputError(f"{directory / INDEX} cannot be written: {error}") from error
+        finally:
+            aside.unlink(missing_ok=True)
+
+    @classmethod
+    def read(cls, directory: Path) -> "Index":
+        """From index.json. Raises InputError for anything but a whole index of this version."""
+        path = directory / INDEX
+        try:
+            content = json.loads(path.read_text(encoding="ascii"))
+            form, digest = content.pop("format"), content.pop("digest")
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise InputError(f"{path} is no whole index of features: {type(error).__name__}: {error}") from error
+        if form != FORMAT:
+            raise InputError(f"{path} is of format {form!r}, expected {FORMAT!r}; extract the features anew")
+        if digest != _digest({"format": form, **content}):
+            raise InputError(f"{path} is damaged: its content does not have the digest it was written with")
+        systems, shards = _rows(content.pop("systems"), SystemRecord), _rows(content.pop("shards"), FeatureShard)
+        return cls(**content, systems=systems, shards=shards)
+
+
+def shard_name(number: int, n_shards: int) -> str:
+    """The file name of a shard, counted from 1."""
+    return f"features-{number:05d}-of-{n_shards:05d}.safetensors"
+
+
+def _columns(records: Sequence[Any], kind: type) -> dict[str, list[Any]]:
+    rows = [asdict(record) for record in records]
+    return {field.name: [row[field.name] for row in rows] for field in fields(kind)}
+
+
+def _rows(columns: dict[str, list[Any]], kind: type) -> list[Any]:
+    names = [field.name for field in fields(kind)]
+    return [kind(*values) for values in zip(*(columns[name] for name in names), strict=True)]
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,120 @@
+"""Writes the features of one extraction: safetensors shards, then the index that completes them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentcmp._runtime.files import read_tensors, write_tensors
+from latentcmp.errors import InputError
+from latentcmp.features.index import FORMAT, INDEX, FeatureShard, Index, shard_name
+from latentcmp.systems.system import SystemRecord
+
+SHARDS = "features-*.safetensors"
+SHARD_ATOMS = 65_536
+
+
+class FeatureWriter:
+    """Shards of one extraction, put into a directory one by one, then the index that makes them whole.
+
+    `request` says what is extracted. Shards that an interrupted run of the same request left are taken over; `held`
+    tells which. Raises InputError where the directory holds features of another request, unless `overwrite`, which
+    removes them first.
+    """
+
+    def __init__(self, directory: str | Path, request: dict[str, Any], n_shards: int, overwrite: bool = False) -> None:
+        self.directory, self.request, self.n_shards = Path(directory), request, n_shards
+        self._shards: dict[int, FeatureShard] = {}
+        self._width, self._dtype = 0, ""
+        self._manifest: dict[str, Any] = {}
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            for left in [*self.directory.glob(f".{SHARDS}.*"), *self.directory.glob(f".{INDEX}.*")]:
+                left.unlink()
+            if overwrite:
+                remove_features(self.directory)
+        except OSError as error:
+            raise InputError(f"{self.directory} cannot be written: {error.strerror}; give another directory") from error
+        self._take_over()
+
+    def held(self, number: int) -> bool:
+        """Whether a shard (counted from 0) is in place."""
+        return number in self._shards
+
+    def put(
+        self,
+        number: int,
+        values: Tensor,
+        counts: Sequence[int],
+        numbers: Tensor,
+        manifest: dict[str, Any],
+        first: int,
+    ) -> None:
+        """Write one shard.
+
+        Args:
+            number: index of the shard, from 0.
+            values: [n_atoms, D], any device and dtype.
+            counts: atoms of each system of the shard.
+            numbers: [n_atoms] atomic numbers.
+            manifest: metadata of the features.
+            first: index of the shard's first system among all systems, from 0.
+        """
+        sizes = torch.tensor(counts, dtype=torch.int64)
+        system = torch.repeat_interleave(torch.arange(first, first + len(sizes)), sizes)
+        atom = torch.arange(len(values)) - torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
+        tensors = {"values": values}
+        for name, column in (("system", system), ("atom", atom), ("number", numbers)):
+            tensors[name] = column.to(torch.int32)
+        known = {"request": self.request, "manifest": manifest, "n_systems": len(sizes)}
+        digest = write_tensors(self._path(number), tensors, known, FORMAT)
+        self._note(number, values, known, digest)
+
+    def finish(self, systems: Sequence[SystemRecord], manifest: dict[str, Any]) -> None:
+        """Write the index, with `manifest` merged into the metadata of the shards."""
+        shards, whole = [self._shards[number] for number in range(self.n_shards)], self._manifest | manifest
+        Index(self.request, whole, self._width, self._dtype, list(systems), shards).write(self.directory)
+
+    def _take_over(self) -> None:
+        """Find the whole shards of this request; a damaged one is made again."""
+        if (self.directory / INDEX).exists():
+            self._check_request(Index.read(self.directory).request)
+        numbers = {self._path(number): number for number in range(self.n_shards)}
+        for path in sorted(self.directory.glob(SHARDS)):
+            try:
+                tensors, known, digest = read_tensors(path, FORMAT, "shard of features")
+            except InputError:
+                continue
+            self._check_request(known["request"])
+            if path in numbers:
+                self._note(numbers[path], tensors["values"], known, digest)
+
+    def _check_request(self, other: dict[str, Any]) -> None:
+        keys = [key for key in {**self.request, **other} if self.request.get(key) != other.get(key)]
+        if keys:
+            differences = ", ".join(f"{key} {other.get(key)!r}, not {self.request.get(key)!r}" for key in keys[:3])
+            raise InputError(
+                f"{self.directory} holds other features ({differences}); give another directory, or --overwrite"
+            )
+
+    def _note(self, number: int, values: Tensor, known: dict[str, Any], digest: str) -> None:
+        self._shards[number] = FeatureShard(known["n_systems"], len(values), digest)
+        self._width, self._dtype = values.shape[1], str(values.dtype).removeprefix("torch.")
+        self._manifest = known["manifest"]
+
+    def _path(self, number: int) -> Path:
+        return self.directory / shard_name(number + 1, self.n_shards)
+
+
+def holds_features(directory: Path) -> bool:
+    """Whether a directory holds features, whole or not."""
+    return (directory / INDEX).exists() or any(directory.glob(SHARDS))
+
+
+def remove_features(directory: Path) -> None:
+    """Remove the features in a directory, the index first, so that what is left at any time reads as what it is."""
+    (directory / INDEX).unlink(missing_ok=True)
+    for path in directory.glob(SHARDS):
+        path.unlink()

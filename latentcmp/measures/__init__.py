@@ -1,0 +1,1 @@
+"""Measures between feature matrices, from rows or from statistics of rows."""

@@ -1,0 +1,181 @@
+"""The nearest rows of a stream to queries that are known beforehand, with whatever else belongs to those rows."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from latentcmp.errors import InputError
+
+BLOCK = 4096  # rows whose distances are formed at once
+TEMPORARY_BYTES = 64 << 20
+NO_ROW = torch.iinfo(torch.int64).max
+
+
+class Neighbours(NamedTuple):
+    """The k nearest rows of each query, nearest first, exact ties by row number.
+
+    `squared_distances` [m, k] (float64), `rows` [m, k] (int64, numbers in the stream), `payload` {name: [m, k, ...]}.
+    """
+
+    squared_distances: Tensor
+    rows: Tensor
+    payload: dict[str, Tensor]
+
+
+class RunningNeighbours:
+    """The k nearest rows (Euclidean) to `queries` [m, D] among all rows of a stream, and their payload.
+
+    As `latentcmp.measures.nearest.nearest` on all rows at once, however the stream is cut and in whatever
+    order its pieces come. Distances are float64, |x|^2 - 2 q.x + |q|^2: give rows that are centred and scaled. Held
+    are the neighbours and one block of rows; temporaries are bounded. Raises InputError for queries that are not
+    finite.
+    """
+
+    def __init__(self, queries: Tensor, k: int) -> None:
+        if queries.ndim != 2 or not len(queries) or not bool(queries.isfinite().all()):
+            raise InputError(f"queries must be finite, [m, D] with m of at least 1, got {tuple(queries.shape)}")
+        if not isinstance(k, int) or k < 1:
+            raise InputError(f"k must be an integer of at least 1, got {k!r}")
+        self.queries, self.k = queries.detach().to(torch.float64), k
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        m, width = self.queries.shape
+        scores = self.queries.new_full((m, self.k), torch.inf)
+        # distances less |q|^2, which orders nothing; `neighbours` adds it
+        self._best = Neighbours(scores, torch.full_like(scores, NO_ROW, dtype=torch.int64), {})
+        self._x = self.queries.new_zeros(BLOCK, width)
+        self._rows = torch.full((BLOCK,), NO_ROW, device=self.queries.device)
+        self._payload: dict[str, Tensor] | None = None
+        self._filled = 0
+
+    def update(self, x: Tensor, payload: Mapping[str, Tensor], start: int) -> None:
+        """Add rows start, start + 1, ... of the stream: x [n, D] and what belongs to them, {name: [n, ...]}.
+
+        A row with a NaN or an infinity is nobody's neighbour. Raises InputError for shapes, names, dtypes or devices
+        that do not fit.
+        """
+        self._check(x, payload, start)
+        held = self._like(payload)
+        done = 0
+        while done < len(x):
+            size = min(BLOCK - self._filled, len(x) - done)
+            into, taken = slice(self._filled, self._filled + size), slice(done, done + size)
+            self._x[into] = x[taken].detach()
+            self._rows[into] = torch.arange(start + done, start + done + size, device=self._rows.device)
+            for name, values in payload.items():
+                held[name][into] = values[taken].detach()
+            self._filled, done = self._filled + size, done + size
+            if self._filled == BLOCK:
+                self._empty_block()
+
+    def merge(self, other: "RunningNeighbours") -> None:
+        """Add the rows that another has seen for the same queries and k. The payload must be alike."""
+        if self.k != other.k or not torch.equal(self.queries, other.queries.to(self.queries.device)):
+            raise InputError(f"only neighbours of the same queries and k merge, got k {self.k} and {other.k}")
+        other._empty_block()
+        if other._payload is None:
+            return
+        device = self.queries.device
+        scores, rows = other._best.squared_distances.to(device), other._best.rows.to(device)
+        payload = {name: values.to(device) for name, values in other._best.payload.items()}
+        nearest = {name: values[:, 0] for name, values in payload.items()}
+        self._check_payload(nearest, len(self.queries))
+        self._like(nearest)
+        for chosen in self._slices():
+            some = {name: values[chosen] for name, values in payload.items()}
+            self._put(chosen, Neighbours(scores[chosen], rows[chosen], some))
+
+    def neighbours(self) -> Neighbours:
+        """The k nearest of all rows so far. Raises InputError for fewer than k rows, and where a row came twice."""
+        self._empty_block()
+        scores, rows, payload = self._best
+        if bool((rows == NO_ROW).any()):
+            raise InputError(f"there are fewer than {self.k} finite rows so far; update with more, or ask for fewer")
+        in_order = rows.sort(dim=1).values
+        if bool((in_order[:, 1:] == in_order[:, :-1]).any()):
+            raise InputError("a row number came twice; every row of the stream needs a number of its own")
+        squared = (scores + self.queries.square().sum(1, keepdim=True)).clamp(min=0)
+        return Neighbours(squared, rows.clone(), {name: values.clone() for name, values in payload.items()})
+
+    def _empty_block(self) -> None:
+        """Take the rows of the block into the neighbours. Products are always of a whole block, for the same bits."""
+        if not self._filled:
+            return
+        assert self._payload is not None
+        self._rows[self._filled :] = NO_ROW
+        order = self._rows.argsort()
+        x, rows = self._x[order], self._rows[order]
+        norms = x.square().sum(1)
+        known = norms.isfinite() & (rows < NO_ROW)
+        x, norms = torch.where(known[:, None], x, 0), torch.where(known, norms, torch.inf)
+        rows = torch.where(known, rows, NO_ROW)
+        for chosen in self._slices():
+            scores = torch.addmm(norms, self.queries[chosen], x.T, alpha=-2)
+            near = _smallest(scores, min(self.k, BLOCK))
+            payload = {name: values[order[near]] for name, values in self._payload.items()}
+            self._put(chosen, Neighbours(scores.gather(1, near), rows[near], payload))
+        self._filled = 0
+
+    def _put(self, chosen: slice, found: Neighbours) -> None:
+        """Keep the k best of those held for some queries and those found."""
+        scores = torch.cat([self._best.squared_distances[chosen], found.squared_distances], dim=1)
+        rows = torch.cat([self._best.rows[chosen], found.rows], dim=1)
+        order = rows.argsort(dim=1)
+        order = order.gather(1, scores.gather(1, order).argsort(dim=1, stable=True))[:, : self.k]
+        self._best.squared_distances[chosen] = scores.gather(1, order)
+        self._best.rows[chosen] = rows.gather(1, order)
+        queries = torch.arange(len(order), device=order.device)[:, None]
+        for name, values in self._best.payload.items():
+            values[chosen] = torch.cat([values[chosen], found.payload[name]], dim=1)[queries, order]
+
+    def _slices(self) -> list[slice]:
+        """Queries whose distances to a block, and whose payload, fit in memory that is bounded."""
+        widest = max([values[0, 0].nbytes for values in self._best.payload.values()], default=0)
+        step = max(1, TEMPORARY_BYTES // (4 * max(8 * BLOCK, self.k * widest)))
+        return [slice(start, start + step) for start in range(0, len(self.queries), step)]
+
+    def _like(self, payload: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The payload of the block, made when its names, shapes and dtypes are known."""
+        if self._payload is None:
+            shape = self._best.rows.shape
+            self._payload = {name: values.new_zeros(BLOCK, *values.shape[1:]) for name, values in payload.items()}
+            self._best.payload.update(
+                {name: values.new_zeros(*shape, *values.shape[1:]) for name, values in payload.items()}
+            )
+        return self._payload
+
+    def _check(self, x: Tensor, payload: Mapping[str, Tensor], start: int) -> None:
+        width, device = self.queries.shape[1], self.queries.device
+        if x.ndim != 2 or x.shape[1] != width or x.device != device or start < 0:
+            raise InputError(
+                f"rows must be [n, {width}] on {device} and start at 0 or above, got {tuple(x.shape)} on {x.device} "
+                f"from {start}"
+            )
+        self._check_payload(payload, len(x))
+
+    def _check_payload(self, payload: Mapping[str, Tensor], n: int) -> None:
+        device = self.queries.device
+        for name, values in payload.items():
+            if values.device != device or values.shape[:1] != (n,):
+                raise InputError(f"{name} must be [{n}, ...] on {device}, got {tuple(values.shape)} on {values.device}")
+        if self._payload is None:
+            return
+        kinds = [
+            {name: (tuple(values.shape[1:]), values.dtype) for name, values in known.items()}
+            for known in (self._payload, payload)
+        ]
+        if kinds[0] != kinds[1]:
+            raise InputError(f"the payload was {kinds[0]} before and is {kinds[1]} now; give the same every time")
+
+
+def _smallest(scores: Tensor, k: int) -> Tensor:
+    """Positions [m, k] of the k smallest, exact ties by position; without a wait for the device."""
+    kth = scores.kthvalue(k, dim=1, keepdim=True).values
+    closer, tied = scores < kth, scores == kth
+    chosen = closer | (tied & (tied.cumsum(1) <= k - closer.sum(1, keepdim=True)))
+    positions = torch.arange(scores.shape[1], device=scores.device)
+    return torch.where(chosen, positions, len(positions)).topk(k, dim=1, largest=False).values

@@ -1,0 +1,109 @@
+"""Running a model: batches of structures through its forward, activations put in place as they are born."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from latentcmp._runtime.progress import Advance, Timing
+from latentcmp._runtime.settings import one_torch_thread, single_precision
+from latentcmp.errors import HookError, InputError, LatentcmpError
+from latentcmp.hooks.layout import Reduce
+from latentcmp.hooks.points import HookPoint, find_module
+from latentcmp.hooks.tap import tap
+from latentcmp.models.batching import BATCH_ATOMS, batches
+from latentcmp.models.card import Adapter
+from latentcmp.systems.system import System
+
+
+def run_layers(
+    adapter: Adapter,
+    layers: Iterable[str],
+    systems: Sequence[System],
+    *,
+    reduce: Reduce = "invariant",
+    batch_atoms: int | None = None,
+    timing: Timing | None = None,
+    advance: Advance | None = None,
+) -> dict[str, Tensor]:
+    """Features [n_atoms, D] of several layers from the same forwards, on the model's device in its dtype.
+
+    All `systems` must be ones that the model takes. `advance` is told the atoms of every batch that is done. Raises
+    InputError for a layer that is absent or does not give one row an atom, and for a failure of the model.
+    """
+    if batch_atoms is not None and batch_atoms < 1:
+        raise InputError(f"batch_atoms must be at least 1, got {batch_atoms}")
+    points = {layer: existing_point(adapter, layer) for layer in layers}
+    rows = _Rows(adapter, points.values(), sum(map(len, systems)))
+    threads = one_torch_thread() if adapter.device.type == "cpu" else nullcontext()
+    with (
+        torch.no_grad(),
+        threads,
+        single_precision(),
+        tap(adapter.module, rows.points.values(), rows.put, reduce) as taps,
+    ):
+        for forwards, batch in enumerate(batches(systems, batch_atoms or BATCH_ATOMS[adapter.device.type]), 1):
+            rows.size = sum(map(len, batch))
+            run_batch(adapter, batch, timing)
+            taps.check(forwards)
+            rows.start += rows.size
+            if advance:
+                advance(rows.size)
+    return {layer: rows.values[point.name] for layer, point in points.items()}
+
+
+class _Rows:
+    """Activations of each point, put in place as they are born; the next forward gives rows start..start + size."""
+
+    def __init__(self, adapter: Adapter, points: Iterable[HookPoint], n_atoms: int) -> None:
+        self.points = {point.name: point for point in points}
+        self.values: dict[str, Tensor] = {}
+        self.start = self.size = 0
+        self._adapter, self._n_atoms = adapter, n_atoms
+
+    def put(self, name: str, value: Tensor) -> None:
+        if self.points[name].scope != "atom" or value.ndim != 2 or value.shape[0] != self.size:
+            card = self._adapter.card
+            raise InputError(
+                f"{self.points[name]} of {card.name} gives {tuple(value.shape)} for {self.size} atoms, which is not "
+                f"one row of features an atom; layers are {', '.join(known.name for known in card.points)}"
+            )
+        if name not in self.values:
+            self.values[name] = value.new_empty(self._n_atoms, value.shape[1])
+        self.values[name][self.start : self.start + self.size] = value
+
+
+def run_batch(adapter: Adapter, batch: Sequence[System], timing: Timing | None = None) -> Tensor:
+    """Graphs and one forward: energies [n_systems] in eV/atom. A failure names the model and the structures."""
+    timing = timing or Timing()
+    names = [system.id for system in batch]
+    try:
+        with timing.part("graphs"):
+            graphs = []
+            for system in batch:
+                names = [system.id]
+                graphs.append(adapter.graph(system.atoms))
+        names = [system.id for system in batch]
+        with timing.part("inference"):
+            return adapter.energies(graphs)
+    except LatentcmpError:
+        raise
+    except torch.cuda.OutOfMemoryError as error:
+        raise InputError(f"{adapter.card.name} ran out of GPU memory; lower --batch-atoms (batch_atoms)") from error
+    except Exception as error:  # model packages raise whatever they raise
+        shown = ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        raise InputError(f"{adapter.card.name} failed on structure {shown}: {type(error).__name__}: {error}") from error
+
+
+def existing_point(adapter: Adapter, layer: str) -> HookPoint:
+    """The hook point of a layer. Raises InputError with the list of layers where there is none."""
+    point = adapter.point(layer)
+    try:
+        find_module(adapter.module, point.path)
+    except HookError as error:
+        names = ", ".join(known.name for known in adapter.card.points)
+        raise InputError(
+            f"{adapter.card.name} has no layer {layer!r}; layers are {names}, or a module path ({error})"
+        ) from error
+    return point

@@ -1,0 +1,110 @@
+"""Neighbours in a stream against those among all rows at once."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from latentcmp.errors import InputError
+from latentcmp.measures import streaming_nearest
+from latentcmp.measures.nearest import nearest
+from latentcmp.measures.streaming_nearest import RunningNeighbours
+
+N_ROWS, M, WIDTH = 300, 40, 6
+
+
+def rows(kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows and queries; on a small integer grid almost all distances are exact ties."""
+    rng = np.random.default_rng(0)
+    if kind == "grid":
+        return torch.from_numpy(rng.integers(3, size=(N_ROWS, WIDTH))).double(), torch.ones(M, WIDTH).double()
+    x = rng.normal(size=(N_ROWS, WIDTH))
+    x[200:250] = x[:50]  # repeated rows: ties between row numbers far apart
+    return torch.from_numpy(x), torch.from_numpy(rng.normal(size=(M, WIDTH)))
+
+
+def payload_of(x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """A matrix in another dtype, a tensor of three dimensions, and a number a row."""
+    return {"y": x[:, :2].float(), "z": torch.stack([x, -x], dim=1), "row": torch.arange(len(x))}
+
+
+def streamed(x: torch.Tensor, queries: torch.Tensor, k: int, seed: int, n_streams: int = 1) -> RunningNeighbours:
+    """Rows in pieces of random sizes, in random order, dealt to several streams that merge."""
+    rng, payload = np.random.default_rng(seed), payload_of(x)
+    streams = [RunningNeighbours(queries, k) for _ in range(n_streams)]
+    pieces = list(pairwise([0, *np.sort(rng.integers(len(x), size=15)).tolist(), len(x)]))
+    for piece in rng.permutation(len(pieces)):
+        start, stop = pieces[piece]
+        some = {name: values[start:stop] for name, values in payload.items()}
+        streams[rng.integers(n_streams)].update(x[start:stop], some, start)
+    for other in streams[1:]:
+        streams[0].merge(other)
+    return streams[0]
+
+
+@pytest.mark.parametrize("block", [16, 4096])
+@pytest.mark.parametrize("n_streams", [1, 3])
+@pytest.mark.parametrize("k", [1, 7, 60])
+@pytest.mark.parametrize("kind", ["grid", "gaussian"])
+def test_any_cut_order_and_merging_gives_the_nearest_of_all(
+    kind: str, k: int, n_streams: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming_nearest, "BLOCK", block)
+    monkeypatch.setattr(streaming_nearest, "TEMPORARY_BYTES", 1 << 19)  # a few queries at a time
+    x, queries = rows(kind)
+    expected = nearest(x, queries, k)
+    for seed in range(2):
+        found = streamed(x, queries, k, seed, n_streams).neighbours()
+        assert torch.equal(found.rows, expected)
+        for name, values in payload_of(x).items():
+            assert torch.equal(found.payload[name], values[expected])
+
+
+def test_distances_agree_with_scipy() -> None:
+    spatial = pytest.importorskip("scipy.spatial")
+    x, queries = rows("gaussian")
+    distances, positions = spatial.KDTree(x[:200].numpy()).query(queries.numpy(), k=9)
+    found = streamed(x[:200].float(), queries, 9, seed=0).neighbours()
+    np.testing.assert_array_equal(found.rows, positions)
+    np.testing.assert_allclose(found.squared_distances.sqrt(), distances, rtol=1e-5)
+    assert found.squared_distances.dtype == torch.float64
+
+
+def test_the_same_bits_however_the_stream_is_cut() -> None:
+    x, queries = rows("gaussian")
+    distances = {streamed(x, queries, 5, seed).neighbours().squared_distances.numpy().tobytes() for seed in range(5)}
+    assert len(distances) == 1
+
+
+def test_rows_that_are_not_finite_are_nobodys_neighbour_and_reading_on_is_allowed() -> None:
+    x, queries = rows("gaussian")
+    stream = RunningNeighbours(queries, 4)
+    stream.update(torch.full((3, WIDTH), torch.nan), {}, N_ROWS)
+    stream.update(x[:200], {}, 0)
+    assert torch.equal(stream.neighbours().rows, nearest(x[:200], queries, 4))
+    stream.update(x[200:], {}, 200)
+    assert torch.equal(stream.neighbours().rows, nearest(x, queries, 4))
+    stream.reset()
+    with pytest.raises(InputError, match="fewer than 4 finite rows"):
+        stream.neighbours()
+
+
+def test_bad_input_is_named() -> None:
+    x, queries = rows("gaussian")
+    stream = streamed(x, queries, 3, seed=0)
+    with pytest.raises(InputError, match="queries must be finite"):
+        RunningNeighbours(torch.full((2, 2), torch.nan), 3)
+    with pytest.raises(InputError, match="k must be an integer"):
+        RunningNeighbours(queries, 0)
+    with pytest.raises(InputError, match=r"rows must be \[n, 6\] on cpu .* got \(300, 5\)"):
+        stream.update(x[:, 1:], payload_of(x), 0)
+    with pytest.raises(InputError, match=r"y must be \[300, ...\] on cpu, got \(299, 2\)"):
+        stream.update(x, {**payload_of(x), "y": x[1:, :2].float()}, 0)
+    with pytest.raises(InputError, match=r"the payload was .* before and is"):
+        stream.update(x, {"y": x}, 0)
+    with pytest.raises(InputError, match="same queries and k"):
+        stream.merge(RunningNeighbours(queries + 1, 3))
+    with pytest.raises(InputError, match="came twice"):
+        stream.merge(streamed(x, queries, 3, seed=1))
+        stream.neighbours()

@@ -1,0 +1,21 @@
+"""Decompositions of small matrices in plain torch, against SciPy; what is refused."""
+
+import pytest
+import torch
+from small_svd_cases import MATRICES, check_svd, make_matrices
+
+from latentcmp.errors import InputError
+from latentcmp.ops.small_svd import small_svd
+
+
+@pytest.mark.parametrize("case", MATRICES)
+@pytest.mark.parametrize(("n", "width"), [(1, 6), (2, 1), (10, 70), (17, 9)])
+def test_decompositions_are_those_of_scipy(case, n, width):
+    matrices = make_matrices(case, n, width)
+    check_svd(small_svd(matrices), matrices)
+
+
+@pytest.mark.parametrize("rows", [torch.zeros(2, 3, 4), torch.zeros(3, 4).double(), torch.zeros(2, 0, 4).double()])
+def test_bad_input_is_named(rows):
+    with pytest.raises(InputError, match=r"rows must be \[b, n, D\] float64"):
+        small_svd(rows)

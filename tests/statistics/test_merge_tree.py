@@ -1,0 +1,154 @@
+"""Blocks, and the tree that merges them: the same bits whoever computed what, in whatever order."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from latentcmp.errors import InputError
+from latentcmp.models.batching import cut_blocks
+from latentcmp.statistics.accumulator import Labels, Limits, RowAccumulator
+from latentcmp.statistics.joint import JointStatistics
+from latentcmp.statistics.merge_tree import MergeTree
+from latentcmp.statistics.row_sample import row_keys
+from latentcmp.systems.folds import parts_of
+
+WIDTHS = {"a": 6, "b": 9}
+
+
+class Sum:
+    """A leaf whose merges are recorded as brackets."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def merge(self, other: "Sum") -> None:
+        self.text = f"({self.text}{other.text})"
+
+
+def matrices(n: int = 400) -> dict[str, torch.Tensor]:
+    rng = np.random.default_rng(3)
+    latent = rng.normal(size=(n, 8))
+    return {
+        name: torch.from_numpy(np.tanh(latent @ rng.normal(size=(8, width)))).float() for name, width in WIDTHS.items()
+    }
+
+
+def gathered(features: dict[str, torch.Tensor], blocks: list[int], n_blocks: int, limits: Limits) -> RowAccumulator:
+    """The rows of some blocks, in the order given."""
+    n = len(features["a"])
+    edges = np.linspace(0, n, n_blocks + 1).astype(int)
+    part, keys = parts_of(np.arange(n) % 5 == 0), row_keys(["rows"], [n])
+    found = RowAccumulator(WIDTHS, n_blocks, limits)
+    for block in blocks:
+        rows = slice(edges[block], edges[block + 1])
+        labels = Labels(part[rows], keys[rows], np.arange(n)[rows], np.arange(n)[rows] // 10)
+        found.add(block, {name: values[rows] for name, values in features.items()}, labels)
+    return found
+
+
+@pytest.mark.parametrize("n_blocks", [1, 2, 3, 5, 8, 13])
+def test_the_tree_adds_in_one_order_whatever_comes_first(n_blocks: int) -> None:
+    found = set()
+    orders = itertools.islice(itertools.permutations(range(n_blocks)), 0, 200, 7)
+    for order in orders:
+        tree: MergeTree[Sum] = MergeTree(n_blocks)
+        for block in order:
+            assert set(tree.missing()) >= {block}
+            tree.add(block, Sum(f"[{block}]"))
+        assert not tree.missing()
+        found.add(tree.total().text)
+    assert len(found) == 1
+    leaves = found.pop().replace("(", "").replace(")", "")
+    assert leaves == "".join(f"[{block}]" for block in range(n_blocks))
+
+
+def test_trees_of_shards_are_the_tree_of_all() -> None:
+    whole: MergeTree[Sum] = MergeTree(11)
+    for block in range(11):
+        whole.add(block, Sum(str(block)))
+    for cuts in ([4], [1, 7], [3, 4, 9], list(range(1, 11))):
+        parts = []
+        for start, stop in itertools.pairwise([0, *cuts, 11]):
+            tree: MergeTree[Sum] = MergeTree(11)
+            for block in reversed(range(start, stop)):
+                tree.add(block, Sum(str(block)))
+            parts.append(tree)
+        merged: MergeTree[Sum] = MergeTree(11)
+        for part in parts[::-1]:
+            merged.merge(part)
+        assert merged.total().text == whole.total().text
+
+
+def test_nothing_is_counted_twice() -> None:
+    tree: MergeTree[Sum] = MergeTree(4)
+    for block in (0, 1):
+        tree.add(block, Sum(str(block)))
+    with pytest.raises(InputError, match="blocks 1 and up are gathered already"):
+        tree.add(1, Sum("1"))
+    with pytest.raises(InputError, match="block 4 is none of the 4 blocks"):
+        tree.add(4, Sum("4"))
+    with pytest.raises(InputError, match="no block"):
+        MergeTree(4).total()
+    with pytest.raises(InputError, match="of 4 and of 5 blocks"):
+        tree.merge(MergeTree(5))
+
+
+def test_blocks_hold_whole_structures_and_all_of_them() -> None:
+    counts = np.random.default_rng(0).integers(1, 40, 300).tolist()
+    blocks = cut_blocks(counts, 100)
+    assert [start for start, _ in blocks] == [0, *(stop for _, stop in blocks[:-1])]
+    assert blocks[-1][1] == 300
+    sizes = [sum(counts[start:stop]) for start, stop in blocks]
+    assert min(sizes[:-1]) >= 100
+    assert all(size - counts[stop - 1] < 100 for size, (_, stop) in zip(sizes, blocks, strict=True))
+    assert cut_blocks([], 100) == []
+
+
+@pytest.mark.parametrize("n", [60, 2000])
+def test_statistics_and_samples_have_the_same_bits_in_any_order(n: int) -> None:
+    features, limits = matrices(n), Limits(40, 17)
+    whole = gathered(features, list(range(7)), 7, limits)
+    first, second = gathered(features, [6, 2, 3], 7, limits), gathered(features, [5, 0, 1, 4], 7, limits)
+    second.merge(first)
+    for side in (0, 1):
+        expected, found = whole.sampled(side), second.sampled(side)
+        assert np.array_equal(found.owners, expected.owners)
+        assert found.complete == expected.complete
+        assert all(torch.equal(found.values[name], expected.values[name]) for name in WIDTHS)
+    mine, theirs = second.tree.total().joint(), whole.tree.total().joint()
+    assert all(torch.equal(a, b) for a, b in zip(mine.state(), theirs.state(), strict=True))
+
+
+def test_what_was_gathered_goes_through_tensors_and_back() -> None:
+    features, limits = matrices(900), Limits(40, 17)
+    whole = gathered(features, list(range(9)), 9, limits)
+    found = RowAccumulator(WIDTHS, 9, limits)
+    for blocks in ([8, 7], [0, 1, 2, 3], [4, 5, 6]):
+        found.take(gathered(features, blocks, 9, limits).tensors())
+    assert np.array_equal(found.n_rows, whole.n_rows)
+    mine, theirs = found.tree.total().joint(), whole.tree.total().joint()
+    assert all(torch.equal(a, b) for a, b in zip(mine.state(), theirs.state(), strict=True))
+    assert torch.equal(found.sampled(1).values["b"], whole.sampled(1).values["b"])
+
+
+def test_blocks_give_the_errors_of_one_update() -> None:
+    features = matrices(1500)
+    part = torch.from_numpy(parts_of(np.arange(1500) % 5 == 0).astype(np.int64))
+    expected = JointStatistics(WIDTHS)
+    expected.update(features, part)
+    found = gathered(features, list(range(12)), 12, Limits()).tree.total().joint()
+    torch.testing.assert_close(found.errors(), expected.errors(), rtol=1e-10, atol=1e-12)
+
+
+def test_samples_keep_the_rows_they_say() -> None:
+    features = matrices(500)
+    found = gathered(features, [2, 0, 1], 3, Limits(1000, 20))
+    train, test = found.sampled(0), found.sampled(1)
+    assert train.complete
+    rows = np.flatnonzero(np.arange(500) % 5)
+    assert torch.equal(train.values["a"], features["a"][torch.from_numpy(rows)])
+    assert np.array_equal(train.owners, rows // 10)
+    assert not test.complete
+    assert len(test.owners) == 20
