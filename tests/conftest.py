@@ -20,6 +20,13 @@ import latentcmp
 from latentcmp.features.data import Features
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what runs real models."""
+    for item in items:
+        if "all_models" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def all_models() -> None:
     """Skip where a model package is not installed."""

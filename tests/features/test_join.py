@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from stored_cases import IDS, features
 
 from latentcmp.errors import InputError
 from latentcmp.features.data import Features
 from latentcmp.features.join import join
 from latentcmp.features.stored import FeaturesInMemory
 from latentcmp.systems.system import offsets
+
+from .stored_cases import IDS, features
 
 
 def part(given: Features, keep: list[int], **changes: str) -> Features:

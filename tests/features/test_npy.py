@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from stored_cases import COUNTS, IDS, features
 
 from latentcmp.errors import InputError
 from latentcmp.features.open import open_features
 from latentcmp.features.stored import FeaturesInMemory
+
+from .stored_cases import COUNTS, IDS, features
 
 
 def write(directory: Path, **changes: np.ndarray | None) -> Path:

@@ -10,7 +10,6 @@ import pytest
 import torch
 from ase import Atoms
 from safetensors.torch import load_file, save_file
-from stored_cases import COUNTS, IDS, features
 
 import latentcmp
 from latentcmp.errors import InputError
@@ -21,6 +20,8 @@ from latentcmp.features.store import FeatureStore
 from latentcmp.features.writer import FeatureWriter
 from latentcmp.systems.read import read_systems
 from latentcmp.systems.system import in_canonical_order
+
+from .stored_cases import COUNTS, IDS, features
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from stored_cases import COUNTS, IDS, features
 
 from latentcmp.errors import InputError, MissingPackageError
 from latentcmp.features.tensor_map import from_tensor_map, to_tensor_map
+
+from .stored_cases import COUNTS, IDS, features
 
 metatensor = pytest.importorskip("metatensor")
 

@@ -7,9 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from emulation import H100
 
 from latentcmp._runtime import native
+
+from .emulation import H100
 
 HERE = Path(__file__).parent
 CSRC = HERE.parent.parent / "csrc"

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cutoff_losses_cases import make_problem, sklearn_losses
-from segment_cases import make_case, scipy_cumulants
 
 from latentcmp._runtime import native
 from latentcmp.ops.cutoff_losses.native import cutoff_losses_struct
 from latentcmp.ops.segment_cumulants.reference import segment_cumulants_reference, segment_gradient_reference
+
+from ..ops.cutoff_losses_cases import make_problem, sklearn_losses
+from ..ops.segment_cases import make_case, scipy_cumulants
 
 CSRC = Path(__file__).parent.parent.parent / "csrc"
 ENTRIES = {

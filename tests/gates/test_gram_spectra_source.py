@@ -4,12 +4,13 @@ import ctypes
 
 import pytest
 import torch
-from emulation import A100, H100, decomposed, taken_apart, tensors
-from gram_spectra_cases import CASES, check_neighbourhoods, make_rows
 
 from latentcmp.measures import local, local_cutoff
 from latentcmp.measures.local import local_errors
 from latentcmp.ops.gram_spectra.native import empty_neighbourhoods, gram_spectra_struct
+
+from ..ops.gram_spectra_cases import CASES, check_neighbourhoods, make_rows
+from .emulation import A100, H100, decomposed, taken_apart, tensors
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -4,10 +4,11 @@ import ctypes
 
 import pytest
 import torch
-from emulation import A100, H100, decomposed
-from small_svd_cases import MATRICES, check_svd, make_matrices
 
 from latentcmp.ops.small_svd.native import empty_svd, small_svd_struct
+
+from ..ops.small_svd_cases import MATRICES, check_svd, make_matrices
+from .emulation import A100, H100, decomposed
 
 
 @pytest.mark.parametrize("case", MATRICES)

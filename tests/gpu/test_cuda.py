@@ -22,10 +22,10 @@ from latentcmp.statistics.joint import JointStatistics
 from latentcmp.statistics.row_sample import AtomSample, row_keys
 
 sys.path.append(str(Path(__file__).parent / "ops"))
-from cutoff_losses_cases import make_problem, sklearn_losses
-from gram_spectra_cases import CASES, check_neighbourhoods, make_rows
-from segment_cases import make_case, scipy_cumulants
-from small_svd_cases import MATRICES, check_svd, make_matrices
+from ..ops.cutoff_losses_cases import make_problem, sklearn_losses
+from ..ops.gram_spectra_cases import CASES, check_neighbourhoods, make_rows
+from ..ops.segment_cases import make_case, scipy_cumulants
+from ..ops.small_svd_cases import MATRICES, check_svd, make_matrices
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 RAGGED = [3, 0, 17, 1, 64, 65, 1024, 1025, 5000, 0, 33, 40_000, 4]

@@ -7,7 +7,6 @@ import pytest
 import torch
 from ase import Atoms
 from scipy import stats
-from small_network import N, finite, hidden, make, probe, shaken
 from torch import nn
 
 import latentcmp
@@ -15,6 +14,8 @@ from latentcmp import DriftMonitor, Segments, metrics
 from latentcmp.errors import InputError
 from latentcmp.models import Adapter, load
 from latentcmp.systems.split import rows_by_group
+
+from .small_network import N, finite, hidden, make, probe, shaken
 
 skmatter_metrics = pytest.importorskip("skmatter.metrics")
 

@@ -6,12 +6,13 @@ from collections.abc import Callable
 import pytest
 import torch
 from ase import Atoms
-from small_network import N, finite, make, probe
 from torch import nn
 
 from latentcmp import DriftMonitor
 from latentcmp.errors import HookError, InputError, LatentcmpError
 from latentcmp.models import load
+
+from .small_network import N, finite, make, probe
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 pytest.importorskip("torchmetrics")
-from drift_rank import SCENES, network, rows
-
 from latentcmp import DriftMonitor
 from latentcmp._runtime.settings import one_torch_thread
+
+from .drift_rank import SCENES, network, rows
 
 SCRIPT, WORLD = Path(__file__).with_name("drift_rank.py"), 3
 

@@ -7,17 +7,30 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from loss_cases import D, T, related
-from torch import nn
+from torch import Tensor, nn
 
 from latentcmp.nn import ReconstructionLoss
 
+N, D, T = 40, 6, 5
 SHARES = [slice(0, 25), slice(25, 40)]
 CASES: dict[str, dict[str, Any]] = {
     "shared": {"group": "world"},
     "map held": {"group": "world", "detach": "map"},
     "alone": {"group": None},
 }
+
+
+def rows(n: int = N, width: int = D, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Correlated columns with a mean."""
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(width, width, generator=generator, dtype=torch.float64)
+    return (torch.randn(n, width, generator=generator, dtype=torch.float64) @ mixing + 3).to(dtype)
+
+
+def related(n: int = N, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """A source [n, D] and a target [n, T] that depends on it in a curve."""
+    x = rows(n, D, seed)
+    return x, torch.tanh(x[:, :T] / 4) + 0.1 * rows(n, T, seed + 1)
 
 
 def train(

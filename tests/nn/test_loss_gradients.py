@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from loss_cases import VARIANTS, D, N, T, gradients, related, rows, variants
 from torch import Tensor
 
 from latentcmp.nn import CKALoss, CumulantPooling, ReconstructionLoss
+
+from .loss_cases import VARIANTS, D, N, T, gradients, related, rows, variants
 
 
 @pytest.mark.parametrize(

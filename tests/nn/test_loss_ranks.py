@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from loss_cases import D, T, related
-from loss_rank import CASES, SHARES, train
 
 from latentcmp.errors import InputError
 from latentcmp.nn import ReconstructionLoss
+
+from .loss_cases import D, T, related
+from .loss_rank import CASES, SHARES, train
 
 WHOLE = slice(0, 40)
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from loss_cases import D, N, T, gradients, related, rows, variants
 from scipy import stats
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import NearestNeighbors
@@ -15,6 +14,8 @@ from torch import Tensor
 from latentcmp.errors import InputError
 from latentcmp.nn import CKALoss, CumulantPooling, ReconstructionLoss
 from latentcmp.nn.ridge import FLOOR
+
+from .loss_cases import D, N, T, gradients, related, rows, variants
 
 
 def scaled(matrix: Tensor) -> np.ndarray:

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from cutoff_losses_cases import make_problem, sklearn_losses
 
 from latentcmp.errors import InputError
 from latentcmp.ops.cutoff_losses import cutoff_losses
+
+from .cutoff_losses_cases import make_problem, sklearn_losses
 
 SIZES = {"even": (6, 6), "odd": (5, 6), "one row": (1, 1), "tall": (14, 15), "wider than a block": (24, 25)}
 

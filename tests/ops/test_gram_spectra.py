@@ -1,10 +1,11 @@
 """Neighbourhoods taken apart in plain torch, against SciPy; what is refused."""
 
 import pytest
-from gram_spectra_cases import CASES, check_neighbourhoods, make_rows
 
 from latentcmp.errors import InputError
 from latentcmp.ops.gram_spectra import gram_spectra
+
+from .gram_spectra_cases import CASES, check_neighbourhoods, make_rows
 
 
 @pytest.mark.parametrize("case", sorted(CASES.keys() - {"equal", "far away"}))  # they keep the rounding of their mean

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from segment_cases import make_case, scipy_cumulants
 
 from latentcmp._runtime import backends
 from latentcmp.errors import InputError
 from latentcmp.ops.segment_cumulants import segment_cumulants
 from latentcmp.ops.segment_cumulants.reference import segment_cumulants_reference, segment_gradient_reference
+
+from .segment_cases import make_case, scipy_cumulants
 
 RAGGED = [3, 0, 17, 1, 64, 65, 130, 2048, 2049, 5000, 0, 2]
 WIDTHS = [1, 7, 16, 17, 64, 130, 300]

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from segment_cases import make_case, scipy_cumulants
 
 from latentcmp.errors import InputError
 from latentcmp.ops.segment_cumulants import segment_cumulants
@@ -14,6 +13,8 @@ from latentcmp.ops.segment_cumulants.reference import (
     segment_cumulants_reference,
     segment_gradient_reference,
 )
+
+from .segment_cases import make_case, scipy_cumulants
 
 
 @pytest.mark.parametrize("order", range(1, 9))

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from small_svd_cases import MATRICES, check_svd, make_matrices
 
 from latentcmp.errors import InputError
 from latentcmp.ops.small_svd import small_svd
+
+from .small_svd_cases import MATRICES, check_svd, make_matrices
 
 
 @pytest.mark.parametrize("case", MATRICES)

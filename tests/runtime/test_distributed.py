@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from reduce_rank import GROUPS, WIDTHS, of_share
 
 from latentcmp.errors import InputError
 from latentcmp.statistics.joint import JointStatistics
+
+from .reduce_rank import GROUPS, WIDTHS, of_share
 
 SCRIPT = Path(__file__).with_name("reduce_rank.py")
 

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from segment_cases import make_case, scipy_cumulants
 
 from latentcmp.errors import InputError
 from latentcmp.statistics.moments import Moments
+
+from ..ops.segment_cases import make_case, scipy_cumulants
 
 COUNTS = [40, 0, 3, 1, 700]
 

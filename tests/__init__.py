@@ -1,0 +1,1 @@
+"""Tests; the folders are named as the rooms of the package."""
