@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from latentcmp.errors import InputError
+from latentcmp.measures.nearest import distances_to, nearest_of_block
 
 BLOCK = 4096  # rows whose distances are formed at once
 TEMPORARY_BYTES = 64 << 20
@@ -27,10 +28,11 @@ class Neighbours(NamedTuple):
 class RunningNeighbours:
     """The k nearest rows (Euclidean) to `queries` [m, D] among all rows of a stream, and their payload.
 
-    As `latentcmp.measures.nearest.nearest` on all rows at once, however the stream is cut and in whatever
-    order its pieces come. Distances are float64, |x|^2 - 2 q.x + |q|^2: give rows that are centred and scaled. Held
-    are the neighbours and one block of rows; temporaries are bounded. Raises InputError for queries that are not
-    finite.
+    As `latentcmp.measures.nearest.nearest` on all rows at once, to the last bit, however the stream is cut, in
+    whatever order its pieces come, and however it is shared out to objects that merge: ranked and held are
+    `exact_squared_distances` (float64), which do not depend on what else is in a block. Fast where rows are centred and
+    scaled. Held are the neighbours and one block of rows; temporaries are bounded. Raises InputError for queries that
+    are not finite.
     """
 
     def __init__(self, queries: Tensor, k: int) -> None:
@@ -44,9 +46,8 @@ class RunningNeighbours:
     def reset(self) -> None:
         """Forget all rows."""
         m, width = self.queries.shape
-        scores = self.queries.new_full((m, self.k), torch.inf)
-        # distances less |q|^2, which orders nothing; `neighbours` adds it
-        self._best = Neighbours(scores, torch.full_like(scores, NO_ROW, dtype=torch.int64), {})
+        distances = self.queries.new_full((m, self.k), torch.inf)
+        self._best = Neighbours(distances, torch.full_like(distances, NO_ROW, dtype=torch.int64), {})
         self._x = self.queries.new_zeros(BLOCK, width)
         self._rows = torch.full((BLOCK,), NO_ROW, device=self.queries.device)
         self._payload: dict[str, Tensor] | None = None
@@ -80,53 +81,51 @@ class RunningNeighbours:
         if other._payload is None:
             return
         device = self.queries.device
-        scores, rows = other._best.squared_distances.to(device), other._best.rows.to(device)
+        squared, rows = other._best.squared_distances.to(device), other._best.rows.to(device)
         payload = {name: values.to(device) for name, values in other._best.payload.items()}
         nearest = {name: values[:, 0] for name, values in payload.items()}
         self._check_payload(nearest, len(self.queries))
         self._like(nearest)
         for chosen in self._slices():
             some = {name: values[chosen] for name, values in payload.items()}
-            self._put(chosen, Neighbours(scores[chosen], rows[chosen], some))
+            self._put(chosen, Neighbours(squared[chosen], rows[chosen], some))
 
     def neighbours(self) -> Neighbours:
         """The k nearest of all rows so far. Raises InputError for fewer than k rows, and where a row came twice."""
         self._empty_block()
-        scores, rows, payload = self._best
+        squared, rows, payload = self._best
         if bool((rows == NO_ROW).any()):
             raise InputError(f"there are fewer than {self.k} finite rows so far; update with more, or ask for fewer")
         in_order = rows.sort(dim=1).values
         if bool((in_order[:, 1:] == in_order[:, :-1]).any()):
             raise InputError("a row number came twice; every row of the stream needs a number of its own")
-        squared = (scores + self.queries.square().sum(1, keepdim=True)).clamp(min=0)
-        return Neighbours(squared, rows.clone(), {name: values.clone() for name, values in payload.items()})
+        return Neighbours(squared.clone(), rows.clone(), {name: values.clone() for name, values in payload.items()})
 
     def _empty_block(self) -> None:
-        """Take the rows of the block into the neighbours. Products are always of a whole block, for the same bits."""
+        """Take the rows of the block into the neighbours."""
         if not self._filled:
             return
         assert self._payload is not None
-        self._rows[self._filled :] = NO_ROW
-        order = self._rows.argsort()
-        x, rows = self._x[order], self._rows[order]
-        norms = x.square().sum(1)
-        known = norms.isfinite() & (rows < NO_ROW)
+        rows, order = self._rows[: self._filled].sort()
+        x = self._x[order]
+        norms = torch.linalg.vecdot(x, x)
+        known = norms.isfinite()
         x, norms = torch.where(known[:, None], x, 0), torch.where(known, norms, torch.inf)
         rows = torch.where(known, rows, NO_ROW)
         for chosen in self._slices():
-            scores = torch.addmm(norms, self.queries[chosen], x.T, alpha=-2)
-            near = _smallest(scores, min(self.k, BLOCK))
+            queries = self.queries[chosen]
+            near = nearest_of_block(x, norms, queries, min(self.k, len(x)))
             payload = {name: values[order[near]] for name, values in self._payload.items()}
-            self._put(chosen, Neighbours(scores.gather(1, near), rows[near], payload))
+            self._put(chosen, Neighbours(distances_to(x, norms, queries, near), rows[near], payload))
         self._filled = 0
 
     def _put(self, chosen: slice, found: Neighbours) -> None:
         """Keep the k best of those held for some queries and those found."""
-        scores = torch.cat([self._best.squared_distances[chosen], found.squared_distances], dim=1)
+        squared = torch.cat([self._best.squared_distances[chosen], found.squared_distances], dim=1)
         rows = torch.cat([self._best.rows[chosen], found.rows], dim=1)
         order = rows.argsort(dim=1)
-        order = order.gather(1, scores.gather(1, order).argsort(dim=1, stable=True))[:, : self.k]
-        self._best.squared_distances[chosen] = scores.gather(1, order)
+        order = order.gather(1, squared.gather(1, order).argsort(dim=1, stable=True))[:, : self.k]
+        self._best.squared_distances[chosen] = squared.gather(1, order)
         self._best.rows[chosen] = rows.gather(1, order)
         queries = torch.arange(len(order), device=order.device)[:, None]
         for name, values in self._best.payload.items():
@@ -170,12 +169,3 @@ class RunningNeighbours:
         ]
         if kinds[0] != kinds[1]:
             raise InputError(f"the payload was {kinds[0]} before and is {kinds[1]} now; give the same every time")
-
-
-def _smallest(scores: Tensor, k: int) -> Tensor:
-    """Positions [m, k] of the k smallest, exact ties by position; without a wait for the device."""
-    kth = scores.kthvalue(k, dim=1, keepdim=True).values
-    closer, tied = scores < kth, scores == kth
-    chosen = closer | (tied & (tied.cumsum(1) <= k - closer.sum(1, keepdim=True)))
-    positions = torch.arange(scores.shape[1], device=scores.device)
-    return torch.where(chosen, positions, len(positions)).topk(k, dim=1, largest=False).values

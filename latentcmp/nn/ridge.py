@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentcmp.measures.nearest import nearest_others
+
 # In units of the total variance of the source: far above what float32 rounds off (1e-14), and enough for the Cholesky
 # factorisation of a singular matrix of a thousand columns in float64.
 FLOOR = 1e-12
@@ -73,11 +75,11 @@ def ridge_predict(queries: Tensor, x: Tensor, y: Tensor, alpha: float) -> Tensor
 def local_predict(x: Tensor, known_x: Tensor, known_y: Tensor, n_local_points: int, alpha: float) -> Tensor:
     """Map every row of x [n, D] by the ridge map of its nearest other rows, known_x [n, D] to known_y [n, T]: [n, T].
 
-    Row i of known_x is row i of x, and left out of its own map. Neighbours are centred by their own means.
+    Row i of known_x is row i of x, and left out of its own map. Neighbours are those of `nearest_others`, whose number
+    of candidates is fixed, and are centred by their own means.
     """
     with torch.no_grad():
-        itself = torch.eye(len(x), dtype=torch.bool, device=x.device)
-        nearest = torch.cdist(x, known_x).masked_fill(itself, torch.inf).topk(n_local_points, largest=False).indices
+        nearest = nearest_others(x, known_x, n_local_points)
     around_x, around_y = known_x[nearest], known_y[nearest]
     mean_x, mean_y = around_x.mean(1, keepdim=True), around_y.mean(1, keepdim=True)
     predicted = ridge_predict(x[:, None] - mean_x, around_x - mean_x, around_y - mean_y, alpha)
