@@ -7,19 +7,21 @@ import pytest
 import torch
 
 from latentcmp.errors import InputError
+from latentcmp.measures.nearest import exact_squared_distances, nearest
 from latentcmp.measures import streaming_nearest
-from latentcmp.measures.nearest import nearest
 from latentcmp.measures.streaming_nearest import RunningNeighbours
 
 N_ROWS, M, WIDTH = 300, 40, 6
 
 
 def rows(kind: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows and queries; on a small integer grid almost all distances are exact ties."""
+    """Rows and queries; on a small integer grid almost all distances are ties, and so they are between crystals."""
     rng = np.random.default_rng(0)
     if kind == "grid":
         return torch.from_numpy(rng.integers(3, size=(N_ROWS, WIDTH))).double(), torch.ones(M, WIDTH).double()
     x = rng.normal(size=(N_ROWS, WIDTH))
+    if kind == "crystals":  # a few rows over and over, far from the origin
+        return torch.from_numpy(x[rng.integers(4, size=N_ROWS)] + 1e5), torch.from_numpy(x[:M] + 1e5)
     x[200:250] = x[:50]  # repeated rows: ties between row numbers far apart
     return torch.from_numpy(x), torch.from_numpy(rng.normal(size=(M, WIDTH)))
 
@@ -46,7 +48,7 @@ def streamed(x: torch.Tensor, queries: torch.Tensor, k: int, seed: int, n_stream
 @pytest.mark.parametrize("block", [16, 4096])
 @pytest.mark.parametrize("n_streams", [1, 3])
 @pytest.mark.parametrize("k", [1, 7, 60])
-@pytest.mark.parametrize("kind", ["grid", "gaussian"])
+@pytest.mark.parametrize("kind", ["grid", "gaussian", "crystals"])
 def test_any_cut_order_and_merging_gives_the_nearest_of_all(
     kind: str, k: int, n_streams: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,16 +73,37 @@ def test_distances_agree_with_scipy() -> None:
     assert found.squared_distances.dtype == torch.float64
 
 
-def test_the_same_bits_however_the_stream_is_cut() -> None:
-    x, queries = rows("gaussian")
-    distances = {streamed(x, queries, 5, seed).neighbours().squared_distances.numpy().tobytes() for seed in range(5)}
-    assert len(distances) == 1
+@pytest.mark.parametrize("kind", ["grid", "gaussian", "crystals"])
+def test_the_same_bits_however_the_stream_is_cut_shared_out_and_blocked(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, queries = rows(kind)
+    direct = exact_squared_distances(queries[:, None], x)
+    expected = direct.gather(1, direct.argsort(dim=1, stable=True)[:, :25])
+    for seed, (block, n_streams) in enumerate([(4096, 1), (4096, 4), (16, 1), (16, 2), (17, 3), (1, 2), (300, 1)]):
+        monkeypatch.setattr(streaming_nearest, "BLOCK", block)
+        found = streamed(x, queries, 25, seed, n_streams).neighbours()
+        assert torch.equal(found.squared_distances, expected)
+        assert torch.equal(found.squared_distances, direct.gather(1, found.rows))
+
+
+def test_ties_go_to_the_first_row_by_exact_arithmetic() -> None:
+    x, queries = rows("grid")
+    squares = ((queries[:, None] - x) ** 2).sum(-1).to(torch.int64).numpy()
+    expected = np.argsort(squares * N_ROWS + np.arange(N_ROWS), axis=1)  # small integers: no rounding
+    for k in (1, 50, N_ROWS):
+        found = streamed(x, queries, k, seed=3, n_streams=2).neighbours()
+        np.testing.assert_array_equal(found.rows, expected[:, :k])
+        np.testing.assert_array_equal(found.squared_distances, np.take_along_axis(squares, expected[:, :k], 1))
 
 
 def test_rows_that_are_not_finite_are_nobodys_neighbour_and_reading_on_is_allowed() -> None:
     x, queries = rows("gaussian")
     stream = RunningNeighbours(queries, 4)
-    stream.update(torch.full((3, WIDTH), torch.nan), {}, N_ROWS)
+    for number, value in enumerate((torch.nan, torch.inf, -torch.inf)):
+        odd = queries[:3].clone()
+        odd[:, number] = value
+        stream.update(odd, {}, N_ROWS + 3 * number)
     stream.update(x[:200], {}, 0)
     assert torch.equal(stream.neighbours().rows, nearest(x[:200], queries, 4))
     stream.update(x[200:], {}, 200)
