@@ -32,7 +32,8 @@ def local_errors(
     Scaled float64 rows in. For each test row x: the k nearest rows of x_train (Euclidean), both sides centred
     by their own means, prediction ybar + (x - xbar) W with W from `TwoFoldPath`. Goscinski et al., MLST 2,
     025028 (2021). `batch_size` test rows are searched and solved at once on each core (default: as many as
-    fit in about 64 MiB, on a GPU in 1 GiB); the memory grows with it, and beyond it only with n_test * k.
+    fit in about 64 MiB, on a GPU in 1 GiB); the memory grows with it, and beyond it only with n_test * k. Neighbours
+    are the same for any batch size, errors the same up to rounding.
     """
     check_local_points(n_local_points, len(x_train))
     neighbours = nearest(x_train, x_test, n_local_points, batch_size)

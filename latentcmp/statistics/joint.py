@@ -34,7 +34,8 @@ class JointStatistics:
     `widths` names the feature matrices (models, layers, cumulant orders) and their columns. "qr" holds an R factor a
     part, exact to singular values of 1e-9 of the largest and below; "gram" a Gram matrix a part, several times faster,
     blind under 1e-7 of the largest singular value, where it cuts. Both are float64 whatever comes in, and their size
-    does not depend on the number of rows. The pivot is the mean of the first rows seen.
+    does not depend on the number of rows. The pivot is the mean of the first rows seen, at most 2048 of the first
+    update. How rows are cut into updates, and when `parts` are asked for, changes no more than rounding.
     """
 
     def __init__(

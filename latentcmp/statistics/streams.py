@@ -1,6 +1,7 @@
 """Rows in, one Gram matrix or one R factor out, at the speed of matrix products on a CPU.
 
-Rows are gathered into blocks of a fixed size, so that results do not depend on how rows were cut into updates.
+Rows are gathered into blocks of a fixed size, so that results do not depend on how rows were cut into calls of `add`;
+`settle` ends a block, so it does depend, in the last bits, on where a stream that goes on was settled.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,5 +1,7 @@
 """Local errors against a stream beside those of all rows at once, and beside scikit-matter."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -52,6 +54,15 @@ def test_pieces_in_any_order_give_the_errors_of_all_rows(matrices: dict[str, np.
     for source in matrices:
         for target, errors in found.pointwise(source).items():
             np.testing.assert_allclose(errors, expected(matrices, source, target, k), rtol=1e-6, atol=1e-12)
+
+
+def test_pieces_in_any_order_give_the_same_bits(matrices: dict[str, np.ndarray]) -> None:
+    copies = {name: np.concatenate([rows[:20].repeat(12, 0), rows[N_TRAIN:]]) for name, rows in matrices.items()}
+    for values in (matrices, copies):
+        cuts = [[0, N_TRAIN], [0, 1, 150, N_TRAIN], [*range(0, N_TRAIN, 7), N_TRAIN]]
+        pieces = [[slice(*piece) for piece in pairwise(edges)] for edges in cuts]
+        found = [streamed(values, 9, some).errors() for some in (*pieces, pieces[2][::-1])]
+        assert all(torch.equal(errors, found[0]) for errors in found)
 
 
 def test_k_is_the_smaller_width_of_the_pair(matrices: dict[str, np.ndarray]) -> None:

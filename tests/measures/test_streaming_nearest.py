@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from latentcmp.errors import InputError
-from latentcmp.measures.nearest import exact_squared_distances, nearest
 from latentcmp.measures import streaming_nearest
+from latentcmp.measures.nearest import exact_squared_distances, nearest
 from latentcmp.measures.streaming_nearest import RunningNeighbours
 
 N_ROWS, M, WIDTH = 300, 40, 6
