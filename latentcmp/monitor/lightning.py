@@ -5,8 +5,6 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
-import torch.distributed as dist
-
 from latentcmp.errors import MissingPackageError
 from latentcmp.hooks.points import HookPoint
 from latentcmp.monitor.drift import DriftMonitor, Reference
@@ -53,7 +51,7 @@ class DriftCallback(_lightning().Callback):  # type: ignore[misc]
         return f"DriftCallback {', '.join(map(str, self._points))}"
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        group = dist.group.WORLD if trainer.world_size > 1 else None
+        group = "world" if trainer.world_size > 1 else None
         options = {"group": group, **self._options}
         self.monitor = DriftMonitor(pl_module, self._points, self._reference, probe=self._probe, **options)
         if self._state is not None:

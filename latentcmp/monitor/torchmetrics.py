@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
+from latentcmp._runtime.distributed import all_sum
 from latentcmp.errors import InputError, MissingPackageError
 from latentcmp.statistics.joint import JointStatistics
 from latentcmp.systems.split import parts_by_group
@@ -74,6 +74,4 @@ class GlobalReconstructionError(Metric):
 
 def _all_reduce(state: Tensor, group: Any = None) -> list[Tensor]:
     """In place of torchmetrics' own gathering of every state on every rank."""
-    total = state.clone()
-    dist.all_reduce(total, group=group)
-    return [total]
+    return [all_sum(state.clone(), "world" if group is None else group)]

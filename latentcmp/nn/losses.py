@@ -12,10 +12,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from latentcmp._runtime.distributed import Group, check_group
 from latentcmp.errors import InputError
 from latentcmp.nn.ridge import Scaling, local_predict, ridge_predict, ridge_solve, rounding_of
 from latentcmp.nn.running_moments import RunningMoments
-from latentcmp.nn.shared import Group, check_group
 from latentcmp.ops.segments import Segments
 
 Detach = Literal["none", "map", "source", "target"]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from latentcmp.nn.shared import Group, mean_over_rows
+from latentcmp._runtime.distributed import Group, mean_over_rows
 
 
 class RunningMoments(torch.nn.Module):

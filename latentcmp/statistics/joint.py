@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from latentcmp._runtime.devices import without_waiting
-from latentcmp._runtime.distributed import Group, State, check_same, merged_by_tree
+from latentcmp._runtime.distributed import Group, State, check_same, initialised_group, merged_by_tree
 from latentcmp.errors import InputError
 from latentcmp.statistics.augmented import Centred, write_augmented
 from latentcmp.statistics.compressed import Compressed
@@ -108,20 +108,21 @@ class JointStatistics:
                 self._add(index, moved[index])
         self.counts += other.counts.to(self.device)
 
-    def all_reduce(self, group: Group = None) -> None:
-        """Hold the rows of all ranks of a torch.distributed group (None: all ranks) on every rank, in the same bits.
+    def all_reduce(self, group: Group = "world") -> None:
+        """Hold the rows of all ranks of a group ("world": all ranks of the job) on every rank, in the same bits.
 
         Every rank of the group calls it once, also one that saw no row; another call would count the rows again.
         Raises InputError, on every rank, where widths or methods differ, and without a process group.
         """
-        check_same(f"{self.method} of {self.widths}", self.device, group)
+        members = initialised_group(group)
+        check_same(f"{self.method} of {self.widths}", self.device, members)
         total = self.holding([tensor.clone() for tensor in self.state()])
 
         def merge(state: State) -> State:
             total.merge(self.holding(state))
             return total.state()
 
-        merged = self.holding(merged_by_tree(total.state(), merge, self.device, group))
+        merged = self.holding(merged_by_tree(total.state(), merge, self.device, members))
         self.parts, self.counts, self.pivot = merged.parts, merged.counts, merged.pivot
 
     def errors(self, *args: Any, **options: Any) -> Tensor:

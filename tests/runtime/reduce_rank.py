@@ -36,7 +36,7 @@ def reduce_shares(folder: Path, rank: int, groups: dict[str, dist.ProcessGroup])
             members = GROUPS[name]
             statistics = of_share(members.index(rank) if rank in members else 0, len(members), method)
             try:
-                statistics.all_reduce(None if name == "all" else group)
+                statistics.all_reduce("world" if name == "all" else group)
                 statistics.save(folder / f"{name}-{method}-{rank}")
             except InputError as error:
                 (folder / f"{name}-{method}-{rank}").write_text(str(error))
