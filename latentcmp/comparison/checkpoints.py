@@ -22,7 +22,7 @@ from latentcmp.features.extract import extract, structures_manifest
 from latentcmp.measures.registry import Measure
 from latentcmp.measures.similarity import effective_rank, linear_cka
 from latentcmp.models.registry import FAMILIES, ModelSpec, check_available, identity, load, parse
-from latentcmp.monitor.measure import DIRECTIONS, NOW, REFERENCE
+from latentcmp.monitor.observation import DIRECTIONS, NOW, REFERENCE
 from latentcmp.monitor.writers import write_csv
 from latentcmp.statistics.joint import JointStatistics
 from latentcmp.systems.folds import parts_of

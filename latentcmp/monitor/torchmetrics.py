@@ -1,4 +1,4 @@
-"""GFRE as a metric of torchmetrics: `from latentcmp.monitor.torchmetrics import GlobalReconstructionError`."""
+"""GFRE as a metric of torchmetrics."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,11 +20,22 @@ SOURCE, TARGET = "source", "target"
 
 
 class GlobalReconstructionError(Metric):
-    """GFRE(source -> target) over all rows seen: 0 a perfect rebuild, 1 no better than the mean.
+    """GFRE(source -> target) over all rows: 0 is exact reconstruction, 1 no better than predicting the mean.
 
-    Its one state is the sum of Gram matrices of the three parts, so processes meet in one all_reduce. Sums need a
-    pivot that is the same everywhere: `pivot` [source_width + target_width], near the mean of the features where
-    that is far from zero. Blind under 1e-7 of the largest singular value, as every Gram matrix.
+    The only state is the sum of the Gram matrices of the three parts, so that processes need one all_reduce. Singular
+    values below 1e-7 of the largest are not resolved, as by every Gram matrix.
+
+    Args:
+        source_width: columns of the source.
+        target_width: columns of the target.
+        pivot: [source_width + target_width] shift of the features, the same in all processes, near their mean where
+            that is far from zero.
+        test_fraction: fraction of the groups that is tested.
+        seed: key of the split.
+        options: options of `torchmetrics.Metric`.
+
+    Raises:
+        InputError: the pivot has another shape.
     """
 
     is_differentiable, higher_is_better, full_state_update = False, False, False
@@ -50,9 +61,16 @@ class GlobalReconstructionError(Metric):
         self.add_state("gram", empty.parts, dist_reduce_fx="sum")
 
     def update(self, source: Tensor, target: Tensor, groups: Sequence[Any]) -> None:
-        """Add rows [n, D_X] and [n, D_Y]; `groups` [n] are labels on the host, such as the structure of each row.
+        """Add rows.
 
-        All rows of a label go to one part, a test or training fold, by a keyed hash of it. Raises InputError.
+        Args:
+            source: [n, source_width] features.
+            target: [n, target_width] features of the same rows.
+            groups: [n] labels on the host, such as the structure of each row; all rows of a group belong to one part,
+                by a keyed hash of the label.
+
+        Raises:
+            InputError: shapes, dtypes or devices do not fit.
         """
         part = torch.from_numpy(parts_by_group(groups, self.test_fraction, self.seed))
         statistics = self._statistics()
@@ -60,11 +78,11 @@ class GlobalReconstructionError(Metric):
         self.gram = statistics.parts
 
     def compute(self) -> Tensor:
-        """The error, 0-dimensional, float64. Raises InputError where a part has no rows."""
+        """Return the error, a float64 scalar; InputError where a part has no rows."""
         return self._statistics().errors()[0, 1].to(self.gram.device)
 
     def _statistics(self) -> JointStatistics:
-        """Statistics that hold the rows of the state, in tensors of their own."""
+        """Statistics of the rows of the state, in separate tensors."""
         found = JointStatistics(self.widths, "gram", self.gram.device)
         found.parts = self.gram.clone()
         found.counts = self.gram[:, 0, 0].round().long()
@@ -73,5 +91,5 @@ class GlobalReconstructionError(Metric):
 
 
 def _all_reduce(state: Tensor, group: Any = None) -> list[Tensor]:
-    """In place of torchmetrics' own gathering of every state on every rank."""
+    """Replace the default of torchmetrics, which gathers every state on every rank."""
     return [all_sum(state.clone(), "world" if group is None else group)]
