@@ -37,7 +37,7 @@ def expanded(checkpoints: Iterable[str], family: str | None = None) -> list[str]
 
 
 def steps_of(names: Sequence[str]) -> list[int]:
-    """Return the step of each name: the number after "step", else after "epoch", else the last number, else its index."""
+    """Return the step of each name: the number after "step" or "epoch", else the last number, else its index."""
     for pattern in STEP_PATTERNS:
         stated = [re.findall(pattern, name, re.IGNORECASE) for name in names]
         if all(stated):
