@@ -53,8 +53,8 @@ class JointStatistics:
         method: "qr" for an R factor of each part, exact to singular values of 1e-9 of the largest and below; "gram" for
             a Gram matrix, several times faster, which resolves singular values down to `RCOND` of the largest.
         device: where the rows are (default: CPU).
-        pivot: point [D] that is subtracted from rows (default: the mean of the first update, of at most 2048 rows). Given
-            a pivot, results on a CPU have the same bits however rows are cut into updates, else up to rounding.
+        pivot: point [D] that is subtracted from rows (default: the mean of the first update, of 2048 rows at most).
+            With a given pivot, results on a CPU have the same bits however rows are cut into updates.
 
     Raises:
         InputError: widths, method or pivot do not fit.

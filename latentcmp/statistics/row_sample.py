@@ -165,9 +165,9 @@ class AtomSample:
     def state_dict(self) -> dict[str, Any]:
         """Return the sample as tensors, and the arguments and kind under "metadata"."""
         atoms = self.compute()
-        labels = {name: torch.tensor(values) for name, values in atoms.labels.items()}
+        labels = {name: _copied(values) for name, values in atoms.labels.items()}
         return {
-            "keys": torch.tensor(atoms.keys.view(np.int64)),
+            "keys": _copied(atoms.keys.view(np.int64)),
             **prefixed("features", {name: values.clone() for name, values in atoms.features.items()}),
             **prefixed("labels", labels),
             METADATA: self._metadata(),
@@ -255,6 +255,11 @@ class AtomSample:
                 self._features[name] = [values[without_waiting(torch.from_numpy(order), values.device)]]
         if len(smallest) == self.capacity:
             self._last = smallest[-1, 0]
+
+
+def _copied(values: np.ndarray) -> Tensor:
+    """A contiguous copy; without the format an empty one has strides of zero, of which no bytes can be taken."""
+    return torch.from_numpy(values).clone(memory_format=torch.contiguous_format)
 
 
 def _check_distinct(keys: np.ndarray) -> None:
