@@ -12,12 +12,12 @@ from latentcmp.comparison.result import Level
 from latentcmp.measures.bootstrap import Owners, Summary
 from latentcmp.measures.cross_validation import Solver
 from latentcmp.measures.error_matrix import ErrorMatrix
+from latentcmp.measures.global_errors import global_errors
 from latentcmp.measures.inputs import Rows, local_points
 from latentcmp.measures.pairs import pointwise_errors
 from latentcmp.measures.registry import Measure
 from latentcmp.statistics.accumulator import RowAccumulator
-from latentcmp.statistics.joint import JointStatistics
-from latentcmp.statistics.readout import Columns
+from latentcmp.statistics.joint_moments import Columns, JointMoments
 
 
 @dataclass(frozen=True)
@@ -42,29 +42,29 @@ class Job:
         with the largest share), is that of the rows kept. `advance(done, total)` is called after each source of the
         local errors.
         """
-        joint = gathered.tree.total().joint()
-        rows, owners, complete = self._rows(gathered, joint, structure, columns)
+        moments = gathered.compute()
+        rows, owners, complete = self._rows(gathered, moments, structure, columns)
         found: dict[str, ErrorMatrix] = {}
         for measure in self.measures:
             cells = self._cells(measure, list(rows.values()), owners, advance)
             if measure != "lfre" and not complete:
-                cells = _with_values(cells, joint.errors(measure, self.solver, self.alphas, columns))
+                cells = _with_values(cells, global_errors(moments, measure, self.solver, self.alphas, columns))
             found[measure] = ErrorMatrix(measure, tuple(rows), cells)
-        n_train, n_test = int(joint.counts[:2].sum()), int(joint.counts[2])
+        n_train, n_test = int(moments.counts[:2].sum()), int(moments.counts[2])
         neighbours = [[local_points(x, y, self.n_local_points) for y in rows.values()] for x in rows.values()]
         return Level(found, n_train, n_test, neighbours if "lfre" in self.measures else None)
 
     def _rows(
         self,
         gathered: RowAccumulator,
-        joint: JointStatistics,
+        moments: JointMoments,
         structure: Callable[[int], str],
         columns: Columns | None,
     ) -> tuple[dict[str, Rows], Owners, bool]:
         """The rows kept, scaled as all rows are, with folds of all; whose the test rows are, and if they are all."""
         with one_torch_thread():  # more would change the last bits
-            sides = joint.compressed(columns)
-        train, test = gathered.sampled(0), gathered.sampled(1)
+            sides = moments.compressed(columns)
+        train, test = gathered.sampled("train"), gathered.sampled("test")
         rows = {}
         for name, side in sides.items():
             matrix, width = columns[name] if columns else (name, gathered.widths[name])
