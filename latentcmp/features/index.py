@@ -1,13 +1,13 @@
 """The index of a directory of features: what lies in its shards. Written last, it makes the directory whole."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from latentcmp._runtime.files import atomic_write
 from latentcmp.errors import InputError
 from latentcmp.systems.system import SystemRecord
 
@@ -46,14 +46,8 @@ class Index:
             "systems": _columns(self.systems, SystemRecord),
             "shards": _columns(self.shards, FeatureShard),
         }
-        aside = directory / f".{INDEX}.{os.getpid()}"
-        try:
-            aside.write_text(json.dumps({**content, "digest": _digest(content)}, indent=1), encoding="ascii")
-            os.replace(aside, directory / INDEX)
-        except OSError as error:
-            raise InputError(f"{directory / INDEX} cannot be written: {error}") from error
-        finally:
-            aside.unlink(missing_ok=True)
+        with atomic_write(directory / INDEX) as temporary:
+            temporary.write_text(json.dumps({**content, "digest": _digest(content)}, indent=1), encoding="ascii")
 
     @classmethod
     def read(cls, directory: Path) -> "Index":

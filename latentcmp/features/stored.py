@@ -14,7 +14,7 @@ from latentcmp.errors import InputError
 from latentcmp.features.data import Features
 from latentcmp.features.finite import check_finite
 from latentcmp.features.write_npy import write_npy
-from latentcmp.models.batching import batches
+from latentcmp.models.batching import BLOCK_ATOMS, batches
 from latentcmp.systems.system import SystemRecord, offsets
 
 
@@ -87,7 +87,8 @@ class StoredFeatures(ABC):
 
     def to_npy(self, path: str | Path) -> None:
         """Write .npy files (`latentcmp.features.npy`) into a new directory. Raises InputError where it exists."""
-        write_npy(self, path)
+        blocks = (rows for _, rows in self.blocks(BLOCK_ATOMS))
+        write_npy(path, self.systems, self.numbers, blocks, self.width, self.dtype)
 
     @cached_property
     def _numbers(self) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentcmp._runtime.files import read_tensors, write_tensors
+from latentcmp._runtime.files import read_tensors, remove_temporaries, write_tensors
 from latentcmp.errors import InputError
 from latentcmp.features.index import FORMAT, INDEX, FeatureShard, Index, shard_name
 from latentcmp.systems.system import SystemRecord
@@ -31,8 +31,8 @@ class FeatureWriter:
         self._manifest: dict[str, Any] = {}
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            for left in [*self.directory.glob(f".{SHARDS}.*"), *self.directory.glob(f".{INDEX}.*")]:
-                left.unlink()
+            for pattern in (SHARDS, INDEX):
+                remove_temporaries(self.directory, pattern)
             if overwrite:
                 remove_features(self.directory)
         except OSError as error:
