@@ -3,7 +3,7 @@
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -46,7 +46,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         ['result.txt']
     """
     path = Path(path)
-    yield from _replacing(path, _temporary_path(path), lambda temporary: temporary.unlink(missing_ok=True))
+    temporary = _temporary_path(path)
+    with _removed_at_the_end(temporary, path):
+        yield temporary
+        os.replace(temporary, path)
 
 
 @contextmanager
@@ -66,11 +69,33 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     if path.exists():
         raise InputError(f"{path} exists already; give a directory that does not")
     temporary = _temporary_path(path)
-    try:
+    with _removed_at_the_end(temporary, path):
         temporary.mkdir(parents=True)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    yield from _replacing(path, temporary, lambda temporary: rmtree(temporary, ignore_errors=True))
+        yield temporary
+        os.replace(temporary, path)
+
+
+@contextmanager
+def atomic_files(directory: str | Path, names: Iterable[str]) -> Iterator[Path]:
+    """Write several files into a directory: none is put in place before all of them are complete.
+
+    Args:
+        directory: the directory of the files; it is made where it is missing.
+        names: the files, in the order in which they are put in place.
+
+    Yields:
+        An empty temporary directory, in which the block writes files of these names.
+
+    Raises:
+        InputError: the files cannot be written.
+    """
+    directory = Path(directory)
+    temporary = _temporary_path(directory / "files")
+    with _removed_at_the_end(temporary, directory):
+        temporary.mkdir(parents=True)
+        yield temporary
+        for name in names:
+            os.replace(temporary / name, directory / name)
 
 
 def remove_temporaries(directory: Path, pattern: str) -> None:
@@ -139,25 +164,21 @@ def read_tensors(path: Path, form: str, kind: str) -> tuple[dict[str, Tensor], d
     return tensors, json.loads(header["known"]), header["digest"]
 
 
-def _replacing(path: Path, temporary: Path, remove: Callable[[Path], None]) -> Iterator[Path]:
-    """Yield the temporary path, then move it to `path`; remove it where anything fails."""
+@contextmanager
+def _removed_at_the_end(temporary: Path, path: Path) -> Iterator[None]:
+    """Remove a temporary path after the block; an OSError becomes an InputError that names `path`."""
     try:
-        yield temporary
-        os.replace(temporary, path)
+        yield
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
-        with suppress(OSError):  # its directory may be missing, and the error above says so
-            remove(temporary)
+        with suppress(OSError):  # absent after os.replace, and where its directory is missing
+            rmtree(temporary) if temporary.is_dir() else temporary.unlink()
 
 
 def _temporary_path(path: Path) -> Path:
     """A path of its own in the same directory; writers that choose a format by the suffix see that of `path`."""
     return path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}-{path.name}")
-
-
-def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path} cannot be written: {error.strerror or error}")
 
 
 def _digest(tensors: dict[str, Tensor], text: str) -> str:

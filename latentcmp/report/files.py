@@ -4,13 +4,12 @@ import csv
 import json
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
-from latentcmp._runtime.files import atomic_write
+from latentcmp._runtime.files import atomic_files, atomic_write
 from latentcmp.errors import InputError
 from latentcmp.measures.registry import MEASURES
 
@@ -41,12 +40,10 @@ def save(comparison: "Comparison", directory: str | Path) -> list[Path]:
     """Write results.json, CSV tables and figures into `directory`; returns their paths."""
     directory = Path(directory)
     check_writable(directory)
-    directory.mkdir(parents=True, exist_ok=True)
     files = _files(comparison)
-    with ExitStack() as writes:  # which ends them in reverse, when all files are complete: results.json last
-        paths = {name: writes.enter_context(atomic_write(directory / name)) for name in reversed(files)}
+    with atomic_files(directory, files) as temporary:
         for name, write in files.items():
-            write(paths[name])
+            write(temporary / name)
     for name in KNOWN - set(files):
         (directory / name).unlink(missing_ok=True)  # of an earlier comparison: it would not fit results.json
     return [directory / name for name in files]

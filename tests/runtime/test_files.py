@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from latentcmp._runtime.files import (
     TEMPORARY,
     atomic_directory,
+    atomic_files,
     atomic_write,
     read_tensors,
     remove_temporaries,
@@ -68,6 +69,21 @@ def test_a_complete_directory_appears_with_its_parents(tmp_path: Path) -> None:
         pass
 
 
+def test_several_files_are_put_in_place_together_or_not_at_all(tmp_path: Path) -> None:
+    for name in ("a", "b", "other"):
+        (tmp_path / name).write_text("old")
+    message = f"{tmp_path} cannot be written: disk full"
+    with pytest.raises(InputError, match=message), atomic_files(tmp_path, ["a", "b"]) as temporary:
+        (temporary / "a").write_text("half")
+        raise OSError("disk full")
+    assert [(tmp_path / name).read_text() for name in ("a", "b", "other")] == ["old"] * 3
+    with atomic_files(tmp_path, ["a", "b"]) as temporary:
+        for name in ("a", "b"):
+            (temporary / name).write_text("new")
+    assert [(tmp_path / name).read_text() for name in ("a", "b", "other")] == ["new", "new", "old"]
+    assert names(tmp_path) == {"a", "b", "other"}
+
+
 @pytest.mark.parametrize("write", [atomic_write, atomic_directory])
 def test_a_path_under_a_file_is_named(tmp_path: Path, write: Writer) -> None:
     (tmp_path / "file").touch()
@@ -105,25 +121,24 @@ def test_a_target_that_is_a_directory_is_named(tmp_path: Path) -> None:
     assert names(tmp_path) == {"a"}
 
 
-def write_many(path: Path, seed: int) -> None:
-    for _ in range(40):
-        write_tensors(path, {"x": torch.full((20_000,), float(seed))}, {"seed": seed}, "form")
+def write_many(path: Path, content: bytes) -> None:
+    for _ in range(100):
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(content)
 
 
 def test_two_processes_that_write_one_file_leave_one_whole_file(tmp_path: Path) -> None:
-    context, path = multiprocessing.get_context("spawn"), tmp_path / "x.safetensors"
-    write_many(path, 0)
-    writers = [context.Process(target=write_many, args=(path, seed)) for seed in (1, 2)]
+    context, path = multiprocessing.get_context("spawn"), tmp_path / "x"
+    contents = {b"1" * 300_000, b"2" * 200_000}
+    write_many(path, b"1" * 300_000)
+    writers = [context.Process(target=write_many, args=(path, content)) for content in contents]
     for writer in writers:
         writer.start()
     while any(writer.is_alive() for writer in writers):
-        tensors, metadata, _ = read_tensors(path, "form", "test file")
-        assert (tensors["x"] == metadata["seed"]).all()
-    for writer in writers:
-        writer.join()
+        assert path.read_bytes() in contents
     assert [writer.exitcode for writer in writers] == [0, 0]
-    assert names(tmp_path) == {"x.safetensors"}
-    assert read_tensors(path, "form", "test file")[1]["seed"] in (1, 2)
+    assert path.read_bytes() in contents
+    assert names(tmp_path) == {"x"}
 
 
 def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
