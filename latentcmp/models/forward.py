@@ -8,7 +8,7 @@ from torch import Tensor
 
 from latentcmp._runtime.progress import Advance, Timing
 from latentcmp._runtime.settings import one_torch_thread, single_precision
-from latentcmp.errors import HookError, InputError, LatentcmpError
+from latentcmp.errors import HookError, InputError, LatentcmpError, ModelError
 from latentcmp.hooks.layout import Reduce
 from latentcmp.hooks.points import HookPoint, find_module
 from latentcmp.hooks.tap import tap
@@ -90,10 +90,10 @@ def run_batch(adapter: Adapter, batch: Sequence[System], timing: Timing | None =
     except LatentcmpError:
         raise
     except torch.cuda.OutOfMemoryError as error:
-        raise InputError(f"{adapter.card.name} ran out of GPU memory; lower --batch-atoms (batch_atoms)") from error
+        raise ModelError(f"{adapter.card.name} ran out of GPU memory; lower --batch-atoms (batch_atoms)") from error
     except Exception as error:  # model packages raise whatever they raise
         shown = ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        raise InputError(f"{adapter.card.name} failed on structure {shown}: {type(error).__name__}: {error}") from error
+        raise ModelError(f"{adapter.card.name} failed on structure {shown}: {type(error).__name__}: {error}") from error
 
 
 def existing_point(adapter: Adapter, layer: str) -> HookPoint:

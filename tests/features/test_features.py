@@ -7,7 +7,7 @@ from ase import Atoms
 from ase.build import molecule
 
 import latentcmp
-from latentcmp.errors import InputError
+from latentcmp.errors import InputError, ModelError
 from latentcmp.features.data import Features
 from latentcmp.features.extract import extract
 from latentcmp.models.batching import batches
@@ -123,7 +123,7 @@ def test_a_failure_inside_a_model_names_the_structure(all_models: None, structur
 
     adapter.graph = broken  # type: ignore[method-assign]
     ethanol = molecule("CH3CH2OH")
-    with pytest.raises(InputError, match="diep failed on structure 'structure:1': ZeroDivisionError: inside"):
+    with pytest.raises(ModelError, match="diep failed on structure 'structure:1': ZeroDivisionError: inside"):
         extract(adapter, [structures[0], ethanol])
 
 
