@@ -21,7 +21,8 @@ from latentcmp.features.data import Features
 from latentcmp.features.extract import extract, structures_manifest
 from latentcmp.measures.registry import Measure
 from latentcmp.measures.similarity import effective_rank, linear_cka
-from latentcmp.models.registry import FAMILIES, ModelSpec, check_available, identity, load, parse
+from latentcmp.models.discovery import family_names
+from latentcmp.models.registry import ModelSpec, check_available, identity, load, parse
 from latentcmp.monitor.measure import DIRECTIONS, NOW, REFERENCE
 from latentcmp.monitor.writers import write_csv
 from latentcmp.statistics.joint import JointStatistics
@@ -94,11 +95,11 @@ def expanded(checkpoints: Iterable[str], family: str | None = None) -> list[str]
     found = []
     for text in checkpoints:
         head, colon, rest = text.partition(":")
-        named, path = (head, Path(rest)) if colon and head in FAMILIES else (family, Path(text))
+        named, path = (head, Path(rest)) if colon and head in family_names() else (family, Path(text))
         if not path.exists():
             found.append(text)
         elif named is None:
-            raise InputError(f"{path} is a path of an unknown family; give --family, one of {', '.join(FAMILIES)}")
+            raise InputError(f"{path} is of an unknown family; give --family, one of {', '.join(family_names())}")
         else:
             files = sorted(filter(_is_file, path.iterdir()), key=_natural) if path.is_dir() else [path]
             found += [f"{named}:{file}" for file in files]

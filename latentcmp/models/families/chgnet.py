@@ -106,7 +106,7 @@ def load(card: ModelCard, path: Path, device: torch.device, trust: bool) -> CHGN
 
     content = load_weights(path)
     if not isinstance(content, dict) or not {"model_args", "state_dict"} <= set(content.get("model", {})):
-        raise InputError(f"{path} is no CHGNet checkpoint: expected a dict with model.model_args and model.state_dict")
+        raise InputError(f"{path} is not a CHGNet checkpoint: expected model.model_args and model.state_dict")
     arguments, weights = content["model"]["model_args"], content["model"]["state_dict"]
     has_bias = any(key.endswith("mlp_out.layers.1.bias") for key in weights)  # as in version 0.2.0
     with redirect_stdout(StringIO()):  # CHGNet prints the number of its parameters
