@@ -22,7 +22,7 @@ def write_npy(
     width: int,
     dtype: torch.dtype,
 ) -> None:
-    """Write features as .npy files into a new directory, a block at a time.
+    """Write features as .npy files to a new directory, a block at a time.
 
     Args:
         path: the directory, which must not exist.

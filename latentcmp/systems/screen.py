@@ -157,7 +157,7 @@ def _unsupported(atoms: Atoms, models: Sequence[Limits]) -> str | None:
         if unknown:
             return f"has {', '.join(chemical_symbols[z] for z in unknown)}, unknown to {model.name}"
         if model.isolation_cutoff and _has_isolated_atom(atoms, model.isolation_cutoff):
-            return f"has an atom without neighbours within {model.isolation_cutoff:g} A, which {model.name} does not accept"
+            return f"has an atom without neighbours within {model.isolation_cutoff:g} A, which {model.name} needs"
     return None
 
 

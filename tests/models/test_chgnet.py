@@ -2,12 +2,16 @@
 
 import builtins
 import importlib
+import shutil
+from pathlib import Path
 
 import pytest
+import torch
 from ase import Atoms
 
 import latentcmp
 from latentcmp.errors import InputError
+from latentcmp.models.checkpoint import package_folder
 from latentcmp.models.registry import cards, load
 
 
@@ -36,3 +40,13 @@ def test_loading_prints_nothing_and_leaves_print_as_it_is(all_models: None, caps
     assert capsys.readouterr().out == ""
     package = importlib.import_module("chgnet.model.model")
     assert getattr(package, "print", builtins.print) is builtins.print
+
+
+def test_a_checkpoint_of_the_users_is_screened_by_its_own_cutoff(all_models: None, tmp_path: Path) -> None:
+    card = cards()["chgnet-0.2.0"]
+    shutil.copy(package_folder(card) / card.checkpoint, tmp_path / "mine.pth.tar")
+    pairs = [Atoms("He2", positions=[[0, 0, 0], [distance, 0, 0]]) for distance in (4.9, 5.5)]
+    stored = latentcmp.extract_to(tmp_path / "x", f"chgnet:{tmp_path / 'mine.pth.tar'}", pairs, device="cpu")
+    assert stored.ids == ["structure:0"]
+    expected = latentcmp.extract("chgnet-0.2.0", pairs, device="cpu")
+    assert torch.equal(stored.to_features().values, expected.values)
