@@ -80,7 +80,7 @@ def test_the_manifest_says_where_features_come_from(sevennet_features: Features)
     ("layer", "message"),
     [
         ("lst", r"no layer 'lst'; layers are last, backbone"),
-        ("bond_conv_layers.0", r"for 16 atoms, which is not one row of features an atom"),
+        ("bond_conv_layers.0", r"for 16 atoms, which is not one row for each atom"),
         ("composition_model", "is not one row|gives no tensor"),
     ],
 )

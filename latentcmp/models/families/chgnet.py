@@ -20,7 +20,7 @@ from latentcmp.systems.screen import in_box
 
 
 def _points(readout_layers: int = 8, convolutions: int = 4) -> tuple[HookPoint, ...]:
-    """The last layer is the SiLU before the linear readout; between the two stands a dropout of zero."""
+    """The last layer is the SiLU before the linear readout; the dropout between the two is zero."""
     return (
         HookPoint("last", f"mlp.layers.{readout_layers - 3}", width=64),
         HookPoint("backbone", f"atom_conv_layers.{convolutions - 1}", width=64),
@@ -87,9 +87,10 @@ CARDS = (
 
 
 class CHGNetAdapter(Adapter):
-    """Crystal graphs by pymatgen, three cell vectors required; energies come out per atom."""
+    """Crystal graphs by pymatgen, which need three cell vectors; energies per atom."""
 
     def graph(self, atoms: Atoms) -> Any:
+        """Build a `CrystalGraph`."""
         from pymatgen.io.ase import AseAtomsAdaptor
 
         with warnings.catch_warnings():
@@ -97,11 +98,12 @@ class CHGNetAdapter(Adapter):
             return self.module.graph_converter(AseAtomsAdaptor.get_structure(in_box(atoms)))  # type: ignore[operator]
 
     def energies(self, graphs: Sequence[Any]) -> Tensor:
+        """Run one forward: energies [n_systems] in eV/atom."""
         return self.module([graph.to(self.device) for graph in graphs], task="e")["e"]
 
 
 def load(card: ModelCard, path: Path, device: torch.device, trust: bool) -> CHGNetAdapter:
-    """Load a checkpoint of CHGNet's own form {"model": {"model_args", "state_dict"}}, without pickle."""
+    """Load a checkpoint {"model": {"model_args", "state_dict"}} without pickle (`latentcmp.models.card.Family`)."""
     from chgnet.model import CHGNet
 
     content = load_weights(path)
