@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from latentcmp.errors import InputError
-from latentcmp.models.registry import FAMILIES
+from latentcmp.models.discovery import family_names
 
 STEP_PATTERNS = (r"(?:global_?)?step[=_-]?(\d+)", r"epoch[=_-]?(\d+)")
 
@@ -23,11 +23,11 @@ def expanded(checkpoints: Iterable[str], family: str | None = None) -> list[str]
     found = []
     for text in checkpoints:
         head, colon, rest = text.partition(":")
-        named, path = (head, Path(rest)) if colon and head in FAMILIES else (family, Path(text))
+        named, path = (head, Path(rest)) if colon and head in family_names() else (family, Path(text))
         if not path.exists():
             found.append(text)
         elif named is None:
-            raise InputError(f"{path} is a path of an unknown family; give --family, one of {', '.join(FAMILIES)}")
+            raise InputError(f"{path} is of an unknown family; give --family, one of {', '.join(family_names())}")
         else:
             files = sorted(filter(_is_file, path.iterdir()), key=_natural) if path.is_dir() else [path]
             found += [f"{named}:{file}" for file in files]

@@ -17,7 +17,7 @@ from latentcmp.statistics.accumulator import RowLabels
 from latentcmp.statistics.row_sample import row_keys
 from latentcmp.systems.folds import parts_of
 from latentcmp.systems.split import Split, split_as_paper, split_by_group
-from latentcmp.systems.system import Known, offsets
+from latentcmp.systems.system import SystemInfo, offsets
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,19 @@ class Plan:
     """
 
     config: CompareConfig
-    systems: Sequence[Known]
+    systems: Sequence[SystemInfo]
     split: Split
     blocks: list[tuple[int, int]]
     manifest: dict[str, Any]
 
     @classmethod
     def of(
-        cls, config: CompareConfig, systems: Sequence[Known], device: str, sources: Mapping[str, Any], structures: Any
+        cls,
+        config: CompareConfig,
+        systems: Sequence[SystemInfo],
+        device: str,
+        sources: Mapping[str, Any],
+        structures: Any,
     ) -> "Plan":
         """Split the structures and cut them into blocks. Raises InputError where too few are on one side."""
         split = _split(config, systems)
@@ -60,7 +65,7 @@ class Plan:
         """Parts of all atoms and of all structures (int8)."""
         return parts_of(self.split.atoms), parts_of(self.split.systems)
 
-    def of_block(self, block: int) -> Sequence[Known]:
+    def of_block(self, block: int) -> Sequence[SystemInfo]:
         """The structures of a block."""
         return self.systems[slice(*self.blocks[block])]
 
@@ -83,7 +88,7 @@ class Plan:
         return offsets(self.systems)
 
 
-def _split(config: CompareConfig, systems: Sequence[Known]) -> Split:
+def _split(config: CompareConfig, systems: Sequence[SystemInfo]) -> Split:
     """The split, and what the errors need of it, asked before the models run."""
     if config.preset == "chorna2025":
         split = split_as_paper(systems, config.seed)
