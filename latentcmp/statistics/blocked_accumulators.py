@@ -1,6 +1,6 @@
 """Accumulators of the rows of one part on a CPU, at the speed of matrix products.
 
-Rows are collected into blocks of a fixed size, so that results do not depend on how rows were cut into updates.
+Rows are accumulated into blocks of a fixed size, so that results do not depend on how rows were cut into updates.
 """
 
 from abc import abstractmethod
@@ -199,7 +199,7 @@ class BlockedFactorAccumulator(BlockedAccumulator):
             self.total[: len(r)] = r
 
     def _fold(self) -> None:
-        """Replace the whitening by the factor that it stands for."""
+        """Replace the whitening by the factor of its rows."""
         if self._whitening is not None:
             self._whitening.write_factor(self.total)
             self._whitening = None

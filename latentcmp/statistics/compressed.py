@@ -1,4 +1,4 @@
-"""Matrices that stand for the rows of a feature matrix: they have the same inner products."""
+"""Matrices with the inner products of the rows of a feature matrix, in place of the rows."""
 
 from typing import NamedTuple
 
@@ -11,10 +11,14 @@ from latentcmp.systems.folds import two_folds
 
 
 class Folds(NamedTuple):
-    """Training rows [..., n, D] with their two folds, centred and scaled already, in float64.
+    """Training rows with their two folds, centred and scaled, float64, or matrices with the same inner products.
 
-    Any matrices with the same inner products may stand for the rows, such as R factors of them; `n_first` and
-    `n_second` are the true numbers of rows.
+    Attributes:
+        first: rows of fold 1 [..., n, D].
+        second: rows of fold 2 [..., n, D].
+        full: rows of both [..., n, D].
+        n_first: number of rows that `first` represents.
+        n_second: number of rows that `second` represents.
     """
 
     first: Tensor
@@ -25,7 +29,7 @@ class Folds(NamedTuple):
 
     @classmethod
     def of_rows(cls, rows: Tensor) -> "Folds":
-        """Cut rows by `two_folds(n)`; n >= 2."""
+        """Split rows [..., n, D] by `two_folds(n)`. Raises InputError for n below 2."""
         n = rows.shape[-2]
         if n < 2:
             raise InputError(f"two-fold cross-validation needs at least 2 training rows, got {n}")
@@ -34,9 +38,13 @@ class Folds(NamedTuple):
 
 
 class Compressed(NamedTuple):
-    """What stands for the rows of a feature matrix, with their inner products: training folds and test part, scaled.
+    """Matrices with the inner products of the centred and scaled rows of a feature matrix.
 
-    `scaling` is that of the rows themselves.
+    Attributes:
+        folds: training rows.
+        test: test rows [m, D].
+        n_test: number of rows that `test` represents.
+        scaling: scaling of the rows.
     """
 
     folds: Folds

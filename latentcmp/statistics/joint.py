@@ -157,7 +157,7 @@ class JointStatistics:
         self._pivot = self._first_pivot
 
     def compact(self) -> None:
-        """Release the buffers in which a CPU collects rows, once no more are to come. Results keep their bits."""
+        """Release the buffers of pending rows on a CPU, once no more are to come. Results keep their bits."""
         for part in self._parts:
             part.compact()
 
@@ -250,7 +250,7 @@ class JointStatistics:
                 )
 
     def _add_selected(self, values: list[Tensor], part: Tensor, pivot: Tensor) -> None:
-        """Add to every part its own rows, whose positions the host knows."""
+        """Add to every part its own rows, by positions from the host."""
 
         def write(out: Tensor, positions: Tensor) -> None:
             write_augmented(out, values, positions, pivot)
@@ -261,7 +261,7 @@ class JointStatistics:
             accumulator.add(positions, write)
 
     def _add_masked(self, values: list[Tensor], part: Tensor, pivot: Tensor) -> None:
-        """Add all rows to every part, with zeros in place of those of other parts, whose number only a device knows."""
+        """Add all rows to every part, those of other parts as zeros, as their number is on the device alone."""
         for start in range(0, len(part), CHUNK):
             of_rows = part[start : start + CHUNK]
             positions = torch.arange(start, start + len(of_rows), device=self.device)

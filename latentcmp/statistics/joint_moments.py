@@ -21,6 +21,12 @@ RCOND: dict[str, float] = {"qr": 0.0, "gram": 1e-7}
 """Relative cutoff of singular values, below which the statistic of a method is rounding alone."""
 
 
+def side_by_side(widths: Mapping[str, int]) -> dict[str, slice]:
+    """Return the columns of each matrix among those of all, side by side."""
+    stops = accumulate(widths.values())
+    return {name: slice(stop - width, stop) for (name, width), stop in zip(widths.items(), stops, strict=True)}
+
+
 class Scaled(NamedTuple):
     """The statistic of each part about the training mean, divided by the scales.
 
@@ -28,11 +34,13 @@ class Scaled(NamedTuple):
         parts: [3, d, d] Gram matrices or [3, 1 + d, d] R factors, with d the columns of all matrices side by side.
         counts: numbers of rows of fold 1, fold 2 and test.
         columns: the columns of each matrix.
+        scalings: the scaling of the rows of each matrix.
     """
 
     parts: Tensor
     counts: tuple[int, int, int]
     columns: dict[str, slice]
+    scalings: dict[str, Scaling]
 
 
 @dataclass(frozen=True)
@@ -123,28 +131,36 @@ class JointMoments:
             raise InputError(f"errors need rows in both folds and in the test part, got {seen}")
         return n_first, n_second, n_test
 
-    def scaled(self) -> Scaled:
+    def scaled(self, columns: Columns | None = None) -> Scaled:
         """Return the parts centred and scaled on all training rows; mean and scale are exact for both methods.
+
+        Args:
+            columns: {name: (matrix, n)} for the first n columns of matrices; None for all matrices.
 
         Raises:
             InputError: as `compressed`.
         """
-        counts = self._checked_counts()
-        widths, n_training, gram = list(self.widths.values()), counts[0] + counts[1], self.method == "gram"
+        counts, slices, gram = self._checked_counts(), self._slices(columns), self.method == "gram"
         self._check_finite()
-        parts, mean, squares = (centred_grams if gram else centred_factors)(self.parts, sum(widths))
-        scales = (torch.stack([block.sum() for block in squares.split_with_sizes(widths)]) / n_training).sqrt()
-        for name, scale, centre in zip(self.widths, scales, (self.pivot + mean).split_with_sizes(widths), strict=True):
-            check_spread(name, scale, centre, f"{n_training} training rows")
-        inverse = (1 / scales).repeat_interleave(torch.tensor(widths, device=self.parts.device))
+        parts, mean, squares = (centred_grams if gram else centred_factors)(self.parts, sum(self.widths.values()))
+        pivot = self.pivot
+        if columns:
+            index = torch.cat([torch.arange(each.start, each.stop) for each in slices.values()]).to(parts.device)
+            parts, mean, squares, pivot = parts[:, :, index], mean[index], squares[index], pivot[index]
+            parts = parts[:, index] if gram else torch.linalg.qr(parts, mode="r").R
+        widths = {name: each.stop - each.start for name, each in slices.items()}
+        scalings = _scalings(widths, pivot + mean, squares, counts[0] + counts[1])
+        scales = torch.stack([scaling.scale for scaling in scalings.values()])
+        inverse = (1 / scales).repeat_interleave(torch.tensor(list(widths.values()), device=parts.device))
         parts *= inverse[:, None] * inverse if gram else inverse
-        return Scaled(parts, counts, self._slices(None))
+        return Scaled(parts, counts, side_by_side(widths), scalings)
 
     def _slices(self, columns: Columns | None) -> dict[str, slice]:
-        """Where the columns of each matrix stand among those of all."""
-        starts = dict(zip(self.widths, accumulate(self.widths.values(), initial=0), strict=False))
-        columns = columns or {name: (name, width) for name, width in self.widths.items()}
-        return {name: slice(starts[matrix], starts[matrix] + n) for name, (matrix, n) in columns.items()}
+        """The columns of each matrix among those of all."""
+        whole = side_by_side(self.widths)
+        if columns is None:
+            return whole
+        return {name: slice(whole[matrix].start, whole[matrix].start + n) for name, (matrix, n) in columns.items()}
 
     def _check_finite(self) -> None:
         """Raise InputError naming the first matrix with a NaN or an infinity, which is on the diagonal too."""
@@ -167,10 +183,22 @@ class JointMoments:
         size = parts.diagonal(dim1=-2, dim2=-1).sqrt()  # of columns, lest a large matrix hides a small one
         size = torch.where(size > 0, size, 1.0)
         values, vectors = torch.linalg.eigh(parts / (size[..., None] * size[..., None, :]))
-        return values.clamp(min=0).sqrt()[..., None] * vectors.mT * size[..., None, :]
+        roots: Tensor = values.clamp(min=0).sqrt()[..., None] * vectors.mT * size[..., None, :]
+        return roots
 
     def _moved(self, by: Tensor) -> Tensor:
         """The parts about the pivot less `by` [D]."""
         columns = list(self.widths.values())
         parts = shifted(self.parts, by, columns)
         return shifted(parts.mT, by, columns).mT if self.method == "gram" else parts
+
+
+def _scalings(widths: Mapping[str, int], mean: Tensor, squares: Tensor, n_rows: int) -> dict[str, Scaling]:
+    """The scaling of each matrix, from the mean and the summed squares of all columns of its training rows."""
+    sizes = list(widths.values())
+    scales = (torch.stack([block.sum() for block in squares.split_with_sizes(sizes)]) / n_rows).sqrt()
+    means = mean.split_with_sizes(sizes)
+    scalings = {name: Scaling(*each) for name, *each in zip(widths, means, scales, strict=True)}
+    for name, scaling in scalings.items():
+        check_spread(name, scaling.scale, scaling.mean, f"{n_rows} training rows")
+    return scalings

@@ -62,7 +62,7 @@ def check_tensors(what: object, tensors: Mapping[str, Tensor], expected: Expecte
     given = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
     wanted = {name: (shape, dtype or given.get(name, (shape, None))[1]) for name, (shape, dtype) in expected.items()}
     if given != wanted:
-        raise InputError(f"{what} holds tensors {given}, expected {wanted}; make it anew")
+        raise InputError(f"{what} holds tensors {given}, expected {wanted}; compute it again")
 
 
 def prefixed(prefix: str, entries: Mapping[str, Value]) -> dict[str, Value]:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from latentcmp.measures import global_paths
-from latentcmp.statistics import streams
+from latentcmp.statistics import blocked_accumulators
 from latentcmp.statistics.joint import JointStatistics
 from latentcmp.systems.folds import halves, two_folds
 
@@ -50,7 +50,7 @@ def oracle(features: list[np.ndarray], **options: object) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "BLOCK", 128)
+    monkeypatch.setattr(blocked_accumulators, "BLOCK", 128)
 
 
 @pytest.mark.parametrize(
