@@ -1,15 +1,134 @@
-"""Global reconstruction errors between all ordered pairs of matrices, from their joint statistics."""
+"""Global reconstruction errors between all ordered pairs of matrices, from their joint statistics.
+
+One map is fitted for every ordered pair (Goscinski et al., MLST 2, 025028 (2021)). The same maps give the error of all
+test rows, from the statistics alone, and the errors of single rows in memory.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from latentcmp.measures.cross_validation import Solver, checked_alphas
-from latentcmp.measures.global_paths import FactorSource, GramSource, all_global_errors
-from latentcmp.measures.pairs import compressed_errors
+from latentcmp._runtime.devices import batches_for, map_over_cores
+from latentcmp.errors import InputError
+from latentcmp.measures.cross_validation import Solver, TwoFoldCV
+from latentcmp.measures.global_paths import TRAINING, LinearMap, Source, fit_maps
+from latentcmp.measures.gram_source import GramSource
+from latentcmp.measures.procrustes import distortion, orthogonal_map
 from latentcmp.measures.registry import Measure
+from latentcmp.measures.row_source import RowSource, reduced_factors
 from latentcmp.statistics.joint import JointStatistics
-from latentcmp.statistics.readout import UNSEEN, Columns
+from latentcmp.statistics.readout import UNSEEN, Columns, Method, Scaled
+from latentcmp.systems.folds import RowPart
+
+TEST = (RowPart.TEST,)
+
+
+class GlobalMaps:
+    """The linear maps between all ordered pairs of matrices, fitted to all training rows of joint statistics.
+
+    Attributes:
+        names: of the matrices, in their order.
+        scalings: {name: Scaling} of the rows, fitted to all training rows.
+        maps: {name: LinearMap} of each source to all targets side by side.
+    """
+
+    def __init__(self, scaled: Scaled, sources: Mapping[str, Source], maps: Mapping[str, LinearMap]) -> None:
+        self.names, self.scalings, self.maps = list(sources), scaled.scalings, dict(maps)
+        self._sources, self._scaled = sources, scaled
+        self._widths = _widths(scaled)
+
+    def errors(self, measure: Measure = "gfre") -> Tensor:
+        """Errors of all test rows.
+
+        Args:
+            measure: "gfre" or "gfrd".
+
+        Returns:
+            [n_names, n_names] float64 on the CPU, sources in rows.
+
+        Raises:
+            InputError: the measure is not a global one.
+        """
+        _check_global(measure)
+        squares = self._residual_squares if measure == "gfre" else self._distortion_squares
+        found = torch.stack(map_over_cores(squares, self.names, self._scaled.parts.device))
+        return (found / self._scaled.counts[RowPart.TEST]).sqrt().cpu()
+
+    def row_errors(self, source: str, rows: Mapping[str, Tensor], measure: Measure = "gfre") -> dict[str, Tensor]:
+        """Errors of rows under the maps of one source.
+
+        Args:
+            source: its name.
+            rows: {name: [m, D]} float64 of all matrices, scaled by `scalings`.
+            measure: "gfre" or "gfrd".
+
+        Returns:
+            {target: [m]}.
+
+        Raises:
+            InputError: the measure is not a global one.
+        """
+        _check_global(measure)
+        predicted = self.maps[source].predict(rows[source]).split(self._widths, -1)
+        if measure == "gfre":
+            residuals = [rows[name] - found for name, found in zip(self.names, predicted, strict=True)]
+        else:
+            rotations = self._rotations(source)
+            residuals = [distortion(rows[source], *pair) for pair in zip(predicted, rotations, strict=True)]
+        return {name: rest.norm(dim=1) for name, rest in zip(self.names, residuals, strict=True)}
+
+    def _residual_squares(self, source: str) -> Tensor:
+        """Squared residuals of all test rows and columns of each target: [n_names]."""
+        directions, weights = self.maps[source]
+        squares = self._sources[source].residual(RowPart.TEST, directions).squares(weights)
+        return torch.stack([part.sum() for part in squares.split(self._widths)])
+
+    def _distortion_squares(self, source: str) -> Tensor:
+        """Squared distortions of all test rows for each target: [n_names]."""
+        rows = self._sources[source].rows(TEST)
+        predicted = self.maps[source].predict(rows).split(self._widths, -1)
+        pairs = zip(predicted, self._rotations(source), strict=True)
+        return torch.stack([distortion(rows, *pair).square().sum() for pair in pairs])
+
+    def _rotations(self, source: str) -> list[Tensor]:
+        """The orthogonal map nearest to the map to each target, on the training rows."""
+        train = self._sources[source].rows(TRAINING)
+        return [orthogonal_map(train, found) for found in self.maps[source].predict(train).split(self._widths, -1)]
+
+
+def fit_global_maps(
+    statistics: JointStatistics,
+    solver: Solver = "cutoff",
+    alphas: np.ndarray | None = None,
+    columns: Columns | None = None,
+) -> GlobalMaps:
+    """Fit the maps between all ordered pairs of matrices.
+
+    Args:
+        statistics: joint statistics with rows in both folds and in the test part.
+        solver: "cutoff" (truncated SVD) or "ridge".
+        alphas: relative strengths in [0, 1); None for the default grid.
+        columns: {name: (matrix, n)} to take the first n columns of matrices; None to take the matrices.
+
+    Raises:
+        InputError: a part has too few rows, a matrix is constant over the training rows, a value was not finite, or
+            the solver or the strengths are not valid.
+    """
+    rules = TwoFoldCV.of(solver, alphas, statistics.device, UNSEEN[statistics.method])
+    scaled = statistics.readout().scaled(columns)
+    sources = _sources(scaled, statistics.method)
+
+    def fit(members: Sequence[Source]) -> list[LinearMap]:
+        return list(fit_maps(members, _widths(scaled), scaled.counts, rules))
+
+    batches = map_over_cores(fit, batches_for(sources, scaled.parts.device), scaled.parts.device)
+    maps = [found for batch in batches for found in batch]
+    return GlobalMaps(
+        scaled, dict(zip(scaled.columns, sources, strict=True)), dict(zip(scaled.columns, maps, strict=True))
+    )
 
 
 def global_errors(
@@ -22,25 +141,30 @@ def global_errors(
     """GFRE or GFRD of all ordered pairs of matrices.
 
     Args:
-        statistics: joint statistics of the rows, with rows in both folds and in the test part.
+        statistics, solver, alphas, columns: as for `fit_global_maps`.
         measure: "gfre" or "gfrd".
-        solver: "cutoff" (truncated SVD) or "ridge".
-        alphas: ascending relative strengths; None for the default grid.
-        columns: {name: (matrix, n)} to compare the first n columns of matrices; None to compare the matrices.
 
     Returns:
         [n_names, n_names] float64 on the CPU, sources in rows, in the order of the widths or of `columns`.
 
     Raises:
-        InputError: a part has too few rows, a matrix is constant over the training rows, or a value was not finite.
+        InputError: as for `fit_global_maps`, or the measure is not a global one.
     """
-    readout, unseen = statistics.readout(), UNSEEN[statistics.method]
-    if measure == "gfre" and columns is None:
-        scaled = readout.scaled()
-        kind = GramSource if statistics.method == "gram" else FactorSource
-        sources = kind.of_all(scaled.parts, scaled.columns.values())
-        grid = torch.from_numpy(checked_alphas(alphas)).to(scaled.parts.device)
-        return all_global_errors(sources, list(statistics.widths.values()), scaled.counts, grid, solver, unseen).cpu()
-    matrices = list(readout.compressed(columns).values())
-    rows = [compressed_errors(source, matrices, measure, solver, alphas, unseen) for source in matrices]
-    return torch.stack([torch.stack(row) for row in rows]).cpu()
+    _check_global(measure)
+    return fit_global_maps(statistics, solver, alphas, columns).errors(measure)
+
+
+def _sources(scaled: Scaled, method: Method) -> list[Source]:
+    if method == "gram":
+        return [GramSource(scaled.parts, columns) for columns in scaled.columns.values()]
+    squares = scaled.parts.square().sum(-2)
+    return [RowSource(partial(reduced_factors, scaled.parts, squares, each)) for each in scaled.columns.values()]
+
+
+def _widths(scaled: Scaled) -> list[int]:
+    return [columns.stop - columns.start for columns in scaled.columns.values()]
+
+
+def _check_global(measure: str) -> None:
+    if measure not in ("gfre", "gfrd"):
+        raise InputError(f"local errors need the rows themselves; statistics give gfre and gfrd, got {measure!r}")

@@ -27,17 +27,25 @@ def about(parts: Tensor, moved: Tensor, widths: Mapping[str, int], method: Metho
     return shifted(parts.mT, moved, columns).mT if method == "gram" else parts
 
 
+def side_by_side(widths: Mapping[str, int]) -> dict[str, slice]:
+    """Where the columns of matrices stand that are put side by side."""
+    stops = accumulate(widths.values())
+    return {name: slice(stop - width, stop) for (name, width), stop in zip(widths.items(), stops, strict=True)}
+
+
 class Scaled(NamedTuple):
     """The statistic of each part about the training mean, divided by the scales: Gram matrices or R factors.
 
     parts: [3, d, d] Gram matrices or [3, 1 + d, d] R factors, d the columns of all matrices side by side.
     counts: rows of fold 1, fold 2 and test.
     columns: where the columns of each matrix stand.
+    scalings: the scaling of the rows of each matrix.
     """
 
     parts: Tensor
     counts: tuple[int, int, int]
     columns: dict[str, slice]
+    scalings: dict[str, Scaling]
 
 
 @dataclass(frozen=True)
@@ -94,24 +102,34 @@ class Readout:
             raise InputError(f"errors need rows in both folds and in the test part, got {seen}")
         return n_first, n_second, n_test
 
-    def scaled(self) -> Scaled:
+    def scaled(self, columns: Columns | None = None) -> Scaled:
         """The parts centred and scaled on all training rows, whose mean and scale are exact for both methods."""
-        counts = self._checked_counts()
-        widths, n_training, gram = list(self.widths.values()), counts[0] + counts[1], self.method == "gram"
+        counts, slices, gram = self._checked_counts(), self._slices(columns), self.method == "gram"
         self._check_finite()
-        parts, mean, squares = (centred_grams if gram else centred_factors)(self.parts, sum(widths))
-        scales = (torch.stack([block.sum() for block in squares.split(widths)]) / n_training).sqrt()
-        for name, scale, centre in zip(self.widths, scales, (self.pivot + mean).split(widths), strict=True):
-            check_spread(name, scale, centre, f"{n_training} training rows")
-        inverse = (1 / scales).repeat_interleave(torch.tensor(widths, device=self.parts.device))
+        parts, mean, squares = (centred_grams if gram else centred_factors)(self.parts, sum(self.widths.values()))
+        if columns:
+            index = torch.cat([torch.arange(each.start, each.stop) for each in slices.values()]).to(parts.device)
+            parts, mean, squares, pivot = parts[:, :, index], mean[index], squares[index], self.pivot[index]
+            parts = parts[:, index] if gram else torch.linalg.qr(parts, mode="r").R
+        else:
+            pivot = self.pivot
+        widths = {name: each.stop - each.start for name, each in slices.items()}
+        scales = torch.stack([block.sum() for block in squares.split(list(widths.values()))])
+        scales = (scales / (counts[0] + counts[1])).sqrt()
+        means = (pivot + mean).split(list(widths.values()))
+        scalings = {name: Scaling(*each) for name, *each in zip(widths, means, scales, strict=True)}
+        for name, scaling in scalings.items():
+            check_spread(name, scaling.scale, scaling.mean, f"{counts[0] + counts[1]} training rows")
+        inverse = (1 / scales).repeat_interleave(torch.tensor(list(widths.values()), device=parts.device))
         parts *= inverse[:, None] * inverse if gram else inverse
-        return Scaled(parts, counts, self._slices(None))
+        return Scaled(parts, counts, side_by_side(widths), scalings)
 
     def _slices(self, columns: Columns | None) -> dict[str, slice]:
         """Where the columns of each matrix stand among those of all."""
-        starts = dict(zip(self.widths, accumulate(self.widths.values(), initial=0), strict=False))
-        columns = columns or {name: (name, width) for name, width in self.widths.items()}
-        return {name: slice(starts[matrix], starts[matrix] + n) for name, (matrix, n) in columns.items()}
+        whole = side_by_side(self.widths)
+        if columns is None:
+            return whole
+        return {name: slice(whole[matrix].start, whole[matrix].start + n) for name, (matrix, n) in columns.items()}
 
     def _check_finite(self) -> None:
         """Raise InputError with the name of the first matrix that held a NaN or an infinity: its diagonal tells."""
