@@ -115,7 +115,7 @@ class TwoFoldCV:
         top = torch.maximum(folds[0].fit.s[..., 0], folds[1].fit.s[..., 0])
         strengths = top[..., None] * self.alphas
         best = self._losses(folds, strengths, self.rcond * top, widths).argmin(0)
-        chosen = strengths.gather(-1, best).split(1, -1)
+        chosen = strengths.gather(-1, best)[..., None].unbind(-2)
         each = torch.cat([part.expand(*top.shape, width) for part, width in zip(chosen, widths, strict=True)], -1)
         return self._weights(full, each, self.rcond * top)
 
@@ -129,7 +129,7 @@ class TwoFoldCV:
         losses = []
         for fit, residual, n_rows in folds:
             rmse = (self._path(fit, residual, strengths, floor) / n_rows).sqrt_()
-            losses.append(torch.stack([columns.mean(-1) for columns in rmse.split(list(widths), -1)], -1))
+            losses.append(torch.stack([columns.mean(-1) for columns in rmse.split_with_sizes(list(widths), -1)], -1))
         return losses[0] + losses[1]
 
     def _path(self, fit: Fit, residual: Residual, strengths: Tensor, floor: Tensor) -> Tensor:

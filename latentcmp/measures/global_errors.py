@@ -54,8 +54,8 @@ class GlobalMaps:
         """
         _check_global(measure)
         squares = self._residual_squares if measure == "gfre" else self._distortion_squares
-        found = torch.stack(map_over_cores(squares, self.names, self._scaled.parts.device))
-        return (found / self._scaled.counts[RowPart.TEST]).sqrt().cpu()
+        totals = torch.stack(map_over_cores(squares, self.names, self._scaled.parts.device))
+        return (totals / self._scaled.counts[RowPart.TEST]).sqrt().cpu()
 
     def row_errors(self, source: str, rows: Mapping[str, Tensor], measure: Measure = "gfre") -> dict[str, Tensor]:
         """Errors of rows under the maps of one source.
@@ -72,31 +72,35 @@ class GlobalMaps:
             InputError: the measure is not a global one.
         """
         _check_global(measure)
-        predicted = self.maps[source].predict(rows[source]).split(self._widths, -1)
+        predicted = self._predicted(source, rows[source])
         if measure == "gfre":
-            residuals = [rows[name] - found for name, found in zip(self.names, predicted, strict=True)]
+            residuals = {name: rows[name] - of_target for name, of_target in predicted.items()}
         else:
-            rotations = self._rotations(source)
-            residuals = [distortion(rows[source], *pair) for pair in zip(predicted, rotations, strict=True)]
-        return {name: rest.norm(dim=1) for name, rest in zip(self.names, residuals, strict=True)}
+            residuals = self._distortions(source, rows[source], predicted)
+        return {name: residual.norm(dim=1) for name, residual in residuals.items()}
 
     def _residual_squares(self, source: str) -> Tensor:
         """Squared residuals of all test rows and columns of each target: [n_names]."""
         directions, weights = self.maps[source]
         squares = self._sources[source].residual(RowPart.TEST, directions).squares(weights)
-        return torch.stack([part.sum() for part in squares.split(self._widths)])
+        return torch.stack([of_target.sum() for of_target in squares.split_with_sizes(self._widths)])
 
     def _distortion_squares(self, source: str) -> Tensor:
         """Squared distortions of all test rows for each target: [n_names]."""
         rows = self._sources[source].rows(TEST)
-        predicted = self.maps[source].predict(rows).split(self._widths, -1)
-        pairs = zip(predicted, self._rotations(source), strict=True)
-        return torch.stack([distortion(rows, *pair).square().sum() for pair in pairs])
+        distortions = self._distortions(source, rows, self._predicted(source, rows))
+        return torch.stack([residual.square().sum() for residual in distortions.values()])
 
-    def _rotations(self, source: str) -> list[Tensor]:
-        """The orthogonal map nearest to the map to each target, on the training rows."""
+    def _predicted(self, source: str, rows: Tensor) -> dict[str, Tensor]:
+        """Every target [m, D_Y] predicted from rows of the source [m, D_X]."""
+        side_by_side = self.maps[source].predict(rows)
+        return dict(zip(self.names, side_by_side.split_with_sizes(self._widths, -1), strict=True))
+
+    def _distortions(self, source: str, rows: Tensor, predicted: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Differences between predictions and those of the orthogonal map nearest to them on the training rows."""
         train = self._sources[source].rows(TRAINING)
-        return [orthogonal_map(train, found) for found in self.maps[source].predict(train).split(self._widths, -1)]
+        nearest = {name: orthogonal_map(train, fitted) for name, fitted in self._predicted(source, train).items()}
+        return {name: distortion(rows, of_target, nearest[name]) for name, of_target in predicted.items()}
 
 
 def fit_global_maps(
@@ -125,7 +129,7 @@ def fit_global_maps(
         return list(fit_maps(members, _widths(scaled), scaled.counts, rules))
 
     batches = map_over_cores(fit, batches_for(sources, scaled.parts.device), scaled.parts.device)
-    maps = [found for batch in batches for found in batch]
+    maps = [of_source for batch in batches for of_source in batch]
     return GlobalMaps(
         scaled, dict(zip(scaled.columns, sources, strict=True)), dict(zip(scaled.columns, maps, strict=True))
     )
@@ -141,8 +145,11 @@ def global_errors(
     """GFRE or GFRD of all ordered pairs of matrices.
 
     Args:
-        statistics, solver, alphas, columns: as for `fit_global_maps`.
+        statistics: as for `fit_global_maps`.
         measure: "gfre" or "gfrd".
+        solver: as for `fit_global_maps`.
+        alphas: as for `fit_global_maps`.
+        columns: as for `fit_global_maps`.
 
     Returns:
         [n_names, n_names] float64 on the CPU, sources in rows, in the order of the widths or of `columns`.

@@ -73,7 +73,7 @@ def fit_map(
     source: Source, factors: Sequence[Sequence[Tensor]], widths: Sequence[int], counts: Sequence[int], rules: TwoFoldCV
 ) -> LinearMap:
     """Fit a map as `fit_maps` does, from the factors of the source on each of `FITTED`."""
-    first, second, full = (source.fit(parts, found) for parts, found in zip(FITTED, factors, strict=True))
+    first, second, full = (source.fit(*pair) for pair in zip(FITTED, factors, strict=True))
     folds = (
         Fold(first, source.residual(RowPart.FOLD_2, first.directions), counts[1]),
         Fold(second, source.residual(RowPart.FOLD_1, second.directions), counts[0]),

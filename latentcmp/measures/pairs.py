@@ -46,14 +46,14 @@ def pointwise_errors(
 
 
 def _global(source: Rows, targets: Sequence[Rows], measure: Measure, rules: TwoFoldCV) -> list[Tensor]:
-    rows = RowSource.of_rows(source.train, torch.cat([target.train for target in targets], 1))
+    folds = RowSource.of_rows(source.train, torch.cat([target.train for target in targets], 1))
     widths = [target.width for target in targets]
-    fitted = next(fit_maps([rows], widths, rows.fold_sizes, rules))
-    predicted = fitted.predict(source.test).split(widths, 1)
+    fitted = next(fit_maps([folds], widths, folds.fold_sizes, rules))
+    predicted = fitted.predict(source.test).split_with_sizes(widths, 1)
     if measure == "gfre":
-        return [(target.test - found).norm(dim=1) for target, found in zip(targets, predicted, strict=True)]
-    train = rows.rows(TRAINING)
-    rotations = [orthogonal_map(train, found) for found in fitted.predict(train).split(widths, 1)]
+        return [(target.test - rows).norm(dim=1) for target, rows in zip(targets, predicted, strict=True)]
+    train = folds.rows(TRAINING)
+    rotations = [orthogonal_map(train, rows) for rows in fitted.predict(train).split_with_sizes(widths, 1)]
     pairs = zip(predicted, rotations, strict=True)
     return [distortion(source.test, *pair).norm(dim=1) for pair in pairs]
 

@@ -21,7 +21,8 @@ def orthogonal_map(source: Tensor, target: Tensor) -> Tensor:
     """
     width = max(source.shape[1], target.shape[1])
     u, _, vh = torch.linalg.svd(padded(source, width).T @ padded(target, width))
-    return u @ vh
+    rotation: Tensor = u @ vh
+    return rotation
 
 
 def distortion(source: Tensor, predicted: Tensor, rotation: Tensor) -> Tensor:

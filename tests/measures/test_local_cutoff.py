@@ -67,7 +67,7 @@ def best_strength(x, y):
     return top * default_alphas()[losses.argmin()]
 
 
-def test_only_problems_in_doubt_are_decomposed():
+def test_only_problems_uncertain_are_decomposed():
     x = neighbourhoods()
     spreads = [torch.linalg.svdvals(part) for part in (x[:, :N_FIRST], x[:, N_FIRST:])]
     visible = torch.minimum(*(s[:, -1] for s in spreads)) > 1e-4 * torch.maximum(*(s[:, 0] for s in spreads))
