@@ -18,7 +18,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import groupby
@@ -125,7 +125,7 @@ def print_table(rows: list[dict]) -> None:
 
 def write(rows: list[dict], options: argparse.Namespace) -> Path:
     device = torch.cuda.get_device_name() if options.device == "cuda" else processor()
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     settings = {
         "operator": options.operator,
         "device": device,

@@ -20,7 +20,7 @@ import json
 import os
 import time
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +173,7 @@ def describe(study: Study, settings: Settings, seconds: float) -> dict[str, Any]
     """What made the numbers."""
     return {
         "device": processor(),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "torch": torch.__version__,
         "cpu_seconds": round(seconds),
         "settings": asdict(settings),

@@ -14,7 +14,7 @@ from latentcmp.errors import InputError
 from latentcmp.measures.cross_validation import Solver, checked_alphas
 from latentcmp.measures.registry import Measure, check_measures
 from latentcmp.metrics import as_matrix, checked_split
-from latentcmp.statistics.accumulator import Labels, Limits, RowAccumulator
+from latentcmp.statistics.accumulator import RowAccumulator, RowLabels, SampleSizes
 from latentcmp.statistics.row_sample import row_keys
 from latentcmp.systems.folds import parts_of
 from latentcmp.systems.split import rows_by_group
@@ -34,8 +34,8 @@ def compare_features(
     alphas: Any = None,
     test_fraction: float = 0.2,
     seed: int = 0,
-    local_train_rows: int = Limits.train,
-    local_test_rows: int = Limits.test,
+    local_train_rows: int = SampleSizes.train,
+    local_test_rows: int = SampleSizes.test,
 ) -> Comparison:
     """Errors between feature matrices at hand, {name: [n, D]}, which hold the same rows; no model is run.
 
@@ -58,25 +58,27 @@ def compare_features(
         test_idx = rows_by_group(labels, n, test_fraction, seed)
     train, test = checked_split(matrices, train_idx, test_idx)
     job = Job(tuple(measures), n_local_points, solver, checked_alphas(alphas))
-    gathered = gather_rows(matrices, train, test, Limits(local_train_rows, local_test_rows))
+    gathered = gather_rows(matrices, train, test, SampleSizes(local_train_rows, local_test_rows))
     level = job.run(gathered, labels.__getitem__)
     manifest = {"versions": versions(), "solver": solver, "alphas": job.alphas.tolist()}
     return Comparison(tuple(matrices), level, manifest=manifest)
 
 
-def gather_rows(matrices: Mapping[str, Tensor], train: np.ndarray, test: np.ndarray, limits: Limits) -> RowAccumulator:
+def gather_rows(
+    matrices: Mapping[str, Tensor], train: np.ndarray, test: np.ndarray, sizes: SampleSizes
+) -> RowAccumulator:
     """Stream matrices at hand through the statistics, chunk by chunk; their structures are the numbers of the rows."""
     rows, n_train = np.concatenate([train, test]), len(train)
     part = parts_of(np.arange(len(rows)) >= n_train)
     keys = row_keys(["rows"], [len(rows)])
     widths = {name: values.shape[1] for name, values in matrices.items()}
     device = next(iter(matrices.values())).device
-    gathered = RowAccumulator(widths, -(-len(rows) // _CHUNK), limits)
+    gathered = RowAccumulator(widths, -(-len(rows) // _CHUNK), sizes)
     for block, start in enumerate(range(0, len(rows), _CHUNK)):
         chunk = slice(start, start + _CHUNK)
         index = torch.from_numpy(rows[chunk]).to(device)
-        labels = Labels(part[chunk], keys[chunk], np.arange(len(rows))[chunk], rows[chunk])
-        gathered.add(block, {name: values[index] for name, values in matrices.items()}, labels)
+        labels = RowLabels(part[chunk], keys[chunk], np.arange(len(rows))[chunk], rows[chunk])
+        gathered.update(block, {name: values[index] for name, values in matrices.items()}, labels)
     return gathered
 
 

@@ -17,8 +17,7 @@ from latentcmp.measures.inputs import Rows, local_points
 from latentcmp.measures.pairs import pointwise_errors
 from latentcmp.measures.registry import Measure
 from latentcmp.statistics.accumulator import RowAccumulator
-from latentcmp.statistics.joint import JointStatistics
-from latentcmp.statistics.readout import Columns
+from latentcmp.statistics.joint_moments import Columns, JointMoments
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,9 @@ class Job:
         with the largest share), is that of the rows kept. `advance(done, total)` is called after each source of the
         local errors.
         """
-        joint = gathered.tree.total().joint()
-        rows, owners, complete = self._rows(gathered, joint, structure, columns)
-        maps = fit_global_maps(joint, self.solver, self.alphas, columns) if {*self.measures} - {"lfre"} else None
+        moments = gathered.compute()
+        rows, owners, complete = self._rows(gathered, moments, structure, columns)
+        maps = fit_global_maps(moments, self.solver, self.alphas, columns) if {*self.measures} - {"lfre"} else None
         found: dict[str, ErrorMatrix] = {}
         for measure in self.measures:
             if measure == "lfre" or maps is None:
@@ -54,21 +53,21 @@ class Job:
                 cells = _global_cells(maps, rows, measure, owners)
                 cells = cells if complete else _with_values(cells, maps.errors(measure))
             found[measure] = ErrorMatrix(measure, tuple(rows), cells)
-        n_train, n_test = int(joint.counts[:2].sum()), int(joint.counts[2])
+        n_train, n_test = int(moments.counts[:2].sum()), int(moments.counts[2])
         neighbours = [[local_points(x, y, self.n_local_points) for y in rows.values()] for x in rows.values()]
         return Level(found, n_train, n_test, neighbours if "lfre" in self.measures else None)
 
     def _rows(
         self,
         gathered: RowAccumulator,
-        joint: JointStatistics,
+        moments: JointMoments,
         structure: Callable[[int], str],
         columns: Columns | None,
     ) -> tuple[dict[str, Rows], Owners, bool]:
         """The rows kept, scaled as all rows are; whose the test rows are, and if they are all."""
         with one_torch_thread():  # more would change the last bits
-            scalings = joint.readout().scaled(columns).scalings
-        train, test = gathered.sampled(0), gathered.sampled(1)
+            scalings = moments.scaled(columns).scalings
+        train, test = gathered.sampled("train"), gathered.sampled("test")
         rows = {}
         for name, scaling in scalings.items():
             matrix, width = columns[name] if columns else (name, gathered.widths[name])

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from latentcmp._runtime.devices import choose_device
+from latentcmp._runtime.distributed import job_process_group, rank_device
 from latentcmp._runtime.progress import Progress, Timing
 from latentcmp.comparison.accumulate import ComparisonAccumulator, collect
 from latentcmp.comparison.config import CompareConfig
@@ -13,7 +14,7 @@ from latentcmp.comparison.plan import Plan
 from latentcmp.comparison.result import Comparison
 from latentcmp.comparison.shards import Shard, is_done, write_shard
 from latentcmp.comparison.sources import Source, open_sources
-from latentcmp.comparison.torchrun import gathered_on_rank_0, process_group, rank_device
+from latentcmp.comparison.torchrun import gathered_on_rank_0
 from latentcmp.features.extract import structures_manifest
 from latentcmp.measures.cross_validation import Solver, checked_alphas
 from latentcmp.measures.error_matrix import ErrorMatrix
@@ -58,7 +59,7 @@ def run_rank(
     """`compare` in every process of a torchrun job: rank 0 returns what one process alone would, the others None."""
     timing = Timing()
     device = choose_device(rank_device(config.device))
-    with process_group(device):
+    with job_process_group(device):
         plan, sources = prepare(config.model_copy(update={"device": str(device)}), structures, timing)
         collected = collect(plan, sources, rank.blocks(len(plan.blocks)), timing, progress)
         with timing.part("waiting for all ranks"):
@@ -93,7 +94,7 @@ def finish(collected: ComparisonAccumulator, timing: Timing, progress: Progress 
     levels = {}
     for kind, gathered in (("atoms", collected.atoms), ("structures", collected.structures)):
         label = f"errors between {kind}"
-        kept = min(gathered.limits.train, int(gathered.n_rows[0]))  # structures are fewer than atoms
+        kept = min(gathered.sizes.train, gathered.n_rows["train"])  # structures are fewer than atoms
         k = config.n_local_points and min(config.n_local_points, kept)
         with timing.part(label):
             job = Job(("gfre", "lfre"), k, config.solver, checked_alphas())

@@ -20,7 +20,7 @@ from latentcmp.measures.procrustes import distortion, orthogonal_map
 from latentcmp.measures.registry import Measure
 from latentcmp.measures.row_source import RowSource, reduced_factors
 from latentcmp.statistics.joint import JointStatistics
-from latentcmp.statistics.readout import UNSEEN, Columns, Method, Scaled
+from latentcmp.statistics.joint_moments import Columns, JointMoments, Method, Scaled
 from latentcmp.systems.folds import RowPart
 
 TEST = (RowPart.TEST,)
@@ -104,7 +104,7 @@ class GlobalMaps:
 
 
 def fit_global_maps(
-    statistics: JointStatistics,
+    statistics: JointStatistics | JointMoments,
     solver: Solver = "cutoff",
     alphas: np.ndarray | None = None,
     columns: Columns | None = None,
@@ -112,7 +112,7 @@ def fit_global_maps(
     """Fit the maps between all ordered pairs of matrices.
 
     Args:
-        statistics: joint statistics with rows in both folds and in the test part.
+        statistics: joint statistics, or their moments, with rows in both folds and in the test part.
         solver: "cutoff" (truncated SVD) or "ridge".
         alphas: relative strengths in [0, 1); None for the default grid.
         columns: {name: (matrix, n)} to take the first n columns of matrices; None to take the matrices.
@@ -121,9 +121,10 @@ def fit_global_maps(
         InputError: a part has too few rows, a matrix is constant over the training rows, a value was not finite, or
             the solver or the strengths are not valid.
     """
-    rules = TwoFoldCV.of(solver, alphas, statistics.device, UNSEEN[statistics.method])
-    scaled = statistics.readout().scaled(columns)
-    sources = _sources(scaled, statistics.method)
+    moments = statistics.compute() if isinstance(statistics, JointStatistics) else statistics
+    rules = TwoFoldCV.of(solver, alphas, moments.parts.device, moments.rcond)
+    scaled = moments.scaled(columns)
+    sources = _sources(scaled, moments.method)
 
     def fit(members: Sequence[Source]) -> list[LinearMap]:
         return list(fit_maps(members, _widths(scaled), scaled.counts, rules))
@@ -136,7 +137,7 @@ def fit_global_maps(
 
 
 def global_errors(
-    statistics: JointStatistics,
+    statistics: JointStatistics | JointMoments,
     measure: Measure = "gfre",
     solver: Solver = "cutoff",
     alphas: np.ndarray | None = None,

@@ -15,7 +15,7 @@ from latentcmp.errors import InputError
 from latentcmp.measures.procrustes import orthogonal_map, padded
 from latentcmp.statistics.augmented import Centred
 from latentcmp.statistics.joint import JointStatistics
-from latentcmp.statistics.readout import Part
+from latentcmp.statistics.joint_moments import Part
 
 Kind = Literal["entropy", "participation"]
 CUTOFF = 1e-9  # of the largest singular value: the smallest relative strength of the reconstruction errors
@@ -28,7 +28,7 @@ def linear_cka(statistics: JointStatistics, *, debiased: bool = False, part: Par
     `debiased` takes the unbiased estimator of HSIC (Song et al., JMLR 13, 1393 (2012)) instead, which is 0 on
     average for unrelated rows, can be negative, and needs 4 rows. Raises InputError where it is undefined.
     """
-    centred = statistics.centred(part)
+    centred = statistics.compute().centred(part)
     blocks = list(centred.factors.values())
     aligned = _pairwise(blocks, lambda x, y: (x.T @ y).square().sum())
     if debiased:
@@ -48,7 +48,7 @@ def procrustes_distance(statistics: JointStatistics, *, part: Part = "train") ->
     Its square is ||X||^2 + ||Y||^2 - 2 ||X'Y||_* (Ding et al., NeurIPS 2021, arXiv 2108.01661). The root is taken
     because it is a metric (Williams et al., NeurIPS 2021, arXiv 2110.14739). The narrower matrix is padded with zeros.
     """
-    return _pairwise(list(statistics.centred(part).factors.values()), _rotated_difference)
+    return _pairwise(list(statistics.compute().centred(part).factors.values()), _rotated_difference)
 
 
 def cca(statistics: JointStatistics, *, part: Part = "train", cutoff: float = CUTOFF) -> Tensor:
@@ -69,8 +69,8 @@ def svcca(
     """
     if not (0 <= cutoff < 1 and 0 < variance <= 1):
         raise InputError(f"cutoff must lie in [0, 1) and variance in (0, 1], got {cutoff} and {variance}")
-    centred = statistics.centred(part)
-    cutoff = max(cutoff, centred.unseen)
+    centred = statistics.compute().centred(part)
+    cutoff = max(cutoff, centred.rcond)
     return _pairwise([_directions(x, cutoff, variance) for x in centred.factors.values()], _mean_correlation)
 
 
@@ -83,7 +83,7 @@ def effective_rank(statistics: JointStatistics, *, kind: Kind = "entropy", part:
     if kind not in ("entropy", "participation"):
         raise InputError(f"kind must be entropy or participation, got {kind!r}")
     ranks = []
-    for factor in statistics.centred(part).factors.values():
+    for factor in statistics.compute().centred(part).factors.values():
         values = torch.linalg.svdvals(factor).square()
         share = values / values.sum()
         ranks.append(torch.special.entr(share).sum().exp() if kind == "entropy" else 1 / share.square().sum())

@@ -13,6 +13,7 @@ from latentcmp.measures.inputs import points_of_widths, root_mean_square
 from latentcmp.measures.local import errors_of_neighbours
 from latentcmp.measures.streaming_nearest import Neighbours, RunningNeighbours
 from latentcmp.statistics.joint import JointStatistics
+from latentcmp.statistics.storage import METADATA, check_metadata, prefixed, tensors_of, under
 
 KIND = "running local errors"
 
@@ -38,7 +39,7 @@ class RunningLocalErrors:
     ) -> None:
         _check(statistics, test, n_local_points)
         self.widths, self.n_local_points = dict(statistics.widths), n_local_points
-        self.scalings = statistics.readout().scaled().scalings
+        self.scalings = statistics.compute().scaled().scalings
         self.test = {name: self.scalings[name](test[name].detach().double()) for name in self.widths}
         self._nearest = {
             name: RunningNeighbours(self.test[name], max(self._points(name, target) for target in self.widths))
@@ -106,11 +107,9 @@ class RunningLocalErrors:
 
     def state_dict(self) -> dict[str, Any]:
         """Return copies of all tensors, by matrix, and kind, widths and k under "metadata"."""
-        state: dict[str, Any] = {"metadata": self._metadata()}
+        state: dict[str, Any] = {METADATA: self._metadata()}
         for name, nearest in self._nearest.items():
-            tensors = nearest.state_dict()
-            del tensors["metadata"]
-            state |= {f"{name}/{key}": tensor for key, tensor in tensors.items()}
+            state |= prefixed(name, tensors_of(nearest.state_dict()))
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -119,12 +118,9 @@ class RunningLocalErrors:
         Raises:
             InputError: the state is of another kind, other widths, k, test rows or scaling.
         """
-        if state.get("metadata") != self._metadata():
-            raise InputError(f"expected a state of {self._metadata()}, got one of {state.get('metadata')}")
+        check_metadata(state, self._metadata())
         for name, nearest in self._nearest.items():
-            prefix = f"{name}/"
-            tensors = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
-            nearest.load_state_dict({**tensors, "metadata": nearest.state_dict()["metadata"]})
+            nearest.load_state_dict({**under(name, state), METADATA: nearest.metadata()})
 
     def _metadata(self) -> dict[str, Any]:
         return {"kind": KIND, "widths": dict(self.widths), "n_local_points": self.n_local_points}

@@ -8,12 +8,13 @@ from torch import Tensor
 
 from latentcmp.errors import InputError
 from latentcmp.measures.nearest import distances_to, nearest_of_block
+from latentcmp.statistics.storage import METADATA, check_metadata, prefixed, under
 
 BLOCK = 4096  # rows whose distances are formed at once
 TEMPORARY_BYTES = 64 << 20
 NO_ROW = torch.iinfo(torch.int64).max
 KIND = "running neighbours"
-PAYLOAD = "payload/"
+PAYLOAD = "payload"
 
 
 class Neighbours(NamedTuple):
@@ -121,8 +122,8 @@ class RunningNeighbours:
         self._empty_block()
         squared, rows, payload = self._best
         state = {"queries": self.queries.clone(), "squared_distances": squared.clone(), "rows": rows.clone()}
-        held = {PAYLOAD + name: values.clone() for name, values in payload.items()}
-        return {**state, **held, "metadata": self._metadata()}
+        held = {name: values.clone() for name, values in payload.items()}
+        return {**state, **prefixed(PAYLOAD, held), METADATA: self.metadata()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Replace all rows by those of a `state_dict` of the same queries and k, from any device.
@@ -130,14 +131,14 @@ class RunningNeighbours:
         Raises:
             InputError: the state is of another kind, k or queries.
         """
-        metadata = state.get("metadata")
-        if metadata != self._metadata() or not torch.equal(self.queries, state["queries"].to(self.queries.device)):
-            raise InputError(f"expected a state of {self._metadata()} and the same queries, got one of {metadata}")
-        payload = {name.removeprefix(PAYLOAD): state[name] for name in state if name.startswith(PAYLOAD)}
+        check_metadata(state, self.metadata())
+        if not torch.equal(self.queries, state["queries"].to(self.queries.device)):
+            raise InputError("a state of other queries cannot be loaded; make the object with the same queries")
         self.reset()
-        self._merge(Neighbours(state["squared_distances"], state["rows"], payload))
+        self._merge(Neighbours(state["squared_distances"], state["rows"], under(PAYLOAD, state)))
 
-    def _metadata(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
+        """Return the kind and k, which a state to load must have."""
         return {"kind": KIND, "k": self.k}
 
     def _merge(self, other: Neighbours) -> None:

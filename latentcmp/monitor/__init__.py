@@ -1,4 +1,4 @@
-"""Drift of a model in training from a reference: the monitor, its writers, and wrappers for training packages."""
+"""Drift of a model in training from a reference: the monitor, its writers, and wrappers of training packages."""
 
 from latentcmp.monitor.drift import DriftMonitor
 

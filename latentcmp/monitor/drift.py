@@ -1,4 +1,4 @@
-"""The drift monitor: how far a model in training has moved from a reference, layer by layer."""
+"""The drift monitor: reconstruction errors between a model in training and a reference, layer by layer."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from latentcmp._runtime.distributed import Group
 from latentcmp.errors import InputError, LatentcmpError
 from latentcmp.features.data import Features
 from latentcmp.hooks.layout import REDUCTIONS, Reduce
@@ -14,7 +15,7 @@ from latentcmp.hooks.points import HookPoint
 from latentcmp.models.card import Adapter
 from latentcmp.monitor.labels import Labels
 from latentcmp.monitor.layer import as_rows, lay_out, same_layers
-from latentcmp.monitor.measure import Observation, measure, nothing, observe
+from latentcmp.monitor.observation import Observation, empty_record, measure, observe
 from latentcmp.monitor.probe import (
     Model,
     Share,
@@ -28,34 +29,50 @@ from latentcmp.monitor.probe import (
 )
 from latentcmp.monitor.ranks import Ranks
 from latentcmp.ops.segments import Segments
-from latentcmp.statistics.readout import UNSEEN, Method
+from latentcmp.statistics.joint_moments import RCOND, Method
 
 Reference = Model | Mapping[str, Tensor | Features] | Features
 FORMAT = 1
 
 
 class DriftMonitor:
-    """Runs a fixed probe through a model in training and measures its layers against a reference.
+    """Run a fixed probe through a model in training and measure its layers against a reference.
 
-    `model` is a module or an `Adapter`; `points` are hook points, names of layers (adapters) or module paths. `probe`
-    is for an adapter whatever `extract` takes as structures; for a module a batch or a list of batches, where a tuple
-    holds the module's arguments, a dict its keyword arguments, and a function is called with the module to run it.
-    `reference` is another model, features {layer: [n_rows, D]}, or None: the model as it is now.
+    `step(global_step)` runs the probe at the first call and whenever another multiple of `every` has passed, in eval
+    mode and without changing the training (`latentcmp.monitor.guard.undisturbed`); between probes no hook is attached.
+    Statistics stay on the device until `compute`, or until `max_pending` probes are pending. A failure in a step is a
+    NaN with its reason in the record, unless `on_error` is "raise".
 
-    `step(global_step)` runs the probe at the first call and whenever another multiple of `every` was passed, in eval
-    mode, and leaves no trace in the training (`latentcmp.monitor.guard.undisturbed`); in between no hook hangs in the
-    model. Its numbers stay on the device until `compute`, or until `max_pending` probes wait. What goes wrong in a
-    step becomes a NaN with its reason in the record, unless `on_error` is "raise".
+    Rows are split by structure, by a keyed hash of its id. With a process `group` every rank creates the same monitor
+    and runs a part of the batches; the construction, `compute` and `state_dict` are then collective, and all ranks get
+    the result of a single process. For LFRE `compute` copies the features of the whole probe to every rank.
 
-    Rows split by structure, by a keyed hash of its name: adapters know their structures, for modules `segments` tells
-    (`Segments` or the batch vector [n_rows]); without, rows of one item of a batch stay together. `numbers` [n_rows]
-    are atomic numbers. `resolve` asks for errors of each of "elements" and "structures" where they are known. `local`
-    asks for LFRE, which keeps the features of every pending probe. `gradients` is for modules that differentiate
-    inside their forward. With a process `group` every rank makes the monitor alike and runs its share of the batches;
-    `compute`, `state_dict` and the construction are then collective, and all ranks get the answer of one process. LFRE
-    has its neighbours everywhere: for it `compute` brings the features of the whole probe to every rank.
+    Args:
+        model: a module or an `Adapter`.
+        points: hook points, names of layers (adapters) or module paths.
+        reference: another model, features {layer: [n_rows, D]}, or None for the model as it is now.
+        probe: for an adapter, structures as `latentcmp.extract` takes them; for a module, a batch or a list of
+            batches, where a tuple holds the arguments of the module, a dict its keyword arguments, and a function is
+            called with the module to run it.
+        every: number of steps between probes.
+        segments: structures of the rows of a module's probe, `Segments` or a batch vector [n_rows]; None keeps the
+            rows of one batch item together.
+        numbers: [n_rows] atomic numbers of the rows of a module's probe.
+        resolve: which errors to resolve further: "elements", "structures".
+        local: also compute LFRE, which keeps the features of every pending probe.
+        reduce: what is kept of equivariant columns.
+        method: statistic, "qr" or "gram".
+        test_fraction: fraction of the groups that is tested.
+        seed: key of the split.
+        batch_atoms: atoms of a batch of an adapter.
+        gradients: enable gradients, for modules that differentiate inside their forward.
+        group: processes that share the probe, see `latentcmp._runtime.distributed`.
+        on_error: "record" or "raise".
+        max_pending: number of probes whose statistics are kept before they are computed.
 
-    Raises InputError or HookError at construction for all that does not fit, a probe too small for a layer included.
+    Raises:
+        InputError: an argument does not fit, or the probe is too small for a layer.
+        HookError: a hook point does not exist or never fires.
     """
 
     def __init__(
@@ -76,7 +93,7 @@ class DriftMonitor:
         seed: int = 0,
         batch_atoms: int | None = None,
         gradients: bool = False,
-        group: Any = None,
+        group: Group = None,
         on_error: Literal["record", "raise"] = "record",
         max_pending: int = 64,
     ) -> None:
@@ -101,22 +118,22 @@ class DriftMonitor:
         self._due: int | None = None
 
     def step(self, global_step: int) -> bool:
-        """Run the probe if it is due. True where it was."""
+        """Run the probe if it is due, and return whether it was."""
         if global_step // self.every == self._due:
             return False
         self._due = global_step // self.every
-        self._pending.append((global_step, self._observe()))
+        self._pending.append((int(global_step), self._observe()))
         if len(self._pending) >= self.max_pending:
             self.compute()
         return True
 
     def compute(self) -> list[dict[str, Any]]:
-        """All records so far, one a probe: {"step": int, "layers": {name: record}}.
+        """Return all records so far, one for each probe: {"step": int, "layers": {name: record}}.
 
-        The record of a layer holds `gfre_to_reference`, GFRE(now -> reference), and `gfre_from_reference`,
+        The record of a layer has `gfre_to_reference`, GFRE(now -> reference), and `gfre_from_reference`,
         GFRE(reference -> now), over test rows; `linear_cka` and `effective_rank` (of the layer now) over training rows;
-        with `local` both LFRE; and under "elements" or "structures" both GFRE for the test rows of each. Where there is
-        no number all are NaN and `reason` says why, which is None otherwise. Waits for the device.
+        with `local` both LFRE; and under "elements" or "structures" both GFRE for the test rows of each. After a
+        failure all are NaN and `reason` says why; otherwise `reason` is None. Synchronises with the device.
         """
         pending, self._pending = self._pending, []
         everywhere = self._ranks.gather([(step, _reasons(seen)) for step, seen in pending])
@@ -127,7 +144,7 @@ class DriftMonitor:
         return deepcopy(self._records)
 
     def state_dict(self) -> dict[str, Any]:
-        """Records and reference features as plain containers and tensors, for the training's own checkpoint."""
+        """Return records and reference features as plain containers and tensors, for the checkpoint of the training."""
         records = self.compute()
         reference = {
             name: self._ranks.assemble(layer.positions, layer.reference) for name, layer in self._layers.items()
@@ -135,7 +152,7 @@ class DriftMonitor:
         return {"format": FORMAT, "due": self._due, "records": records, "reference": reference}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken, with its reference. Raises InputError for another probe or layers."""
+        """Restore records and reference of a `state_dict`; InputError for another probe or other layers."""
         if not isinstance(state, Mapping) or state.get("format") != FORMAT:
             raise InputError("this is no state of a drift monitor of this version; make the monitor anew")
         self._refer(state["reference"])
@@ -148,7 +165,7 @@ class DriftMonitor:
         return share_of_batches(module_of(model), self._probe, self._ranks)
 
     def _run_or_raise(self, model: Model, share: Share) -> dict[str, list[Tensor]]:
-        """Activations of all points; where a rank has none of one, all ranks raise."""
+        """Activations of all points; where a rank has none for one, all ranks raise."""
         points = points_of(model, self._given)
         found, failed = activations(module_of(model), share, points, self._gradients)
         for reasons in self._ranks.gather({name: str(error) for name, error in failed.items()}):
@@ -157,7 +174,7 @@ class DriftMonitor:
         return found
 
     def _refer(self, reference: Reference) -> None:
-        """Take the reference features: those of a model, or given ones, of which this rank keeps its rows."""
+        """Set the reference: the features of a model, or given ones, of which this rank keeps its rows."""
         if isinstance(reference, Features):
             reference = dict.fromkeys(self._layers, reference)
         if isinstance(reference, Mapping):
@@ -185,17 +202,17 @@ class DriftMonitor:
                     raise failed[name]
                 with torch.inference_mode(False), torch.no_grad():
                     found[name] = observe(layer, found[name], self._reduce, self._method, self.local)
-            except Exception as error:  # whatever it is, the training goes on
+            except Exception as error:  # the training continues whatever was raised
                 found[name] = self._reason(error)
         return found
 
     def _measured(self, name: str, seen: Observation | str, reason: str) -> dict[str, Any]:
         if isinstance(seen, str) or reason:
-            return nothing(reason, self.local)
+            return empty_record(reason, self.local)
         try:
             return {**measure(self._layers[name], seen, self._ranks, self.local), "reason": None}
         except Exception as error:  # as above
-            return nothing(self._reason(error), self.local)
+            return empty_record(self._reason(error), self.local)
 
     def _reason(self, error: Exception) -> str:
         if self.on_error == "raise":
@@ -211,7 +228,7 @@ def _check_options(
     choices: tuple[tuple[str, set[str], Iterable[str]], ...] = (
         ("resolve", set(resolve), ("elements", "structures")),
         ("reduce", {reduce}, REDUCTIONS),
-        ("method", {method}, UNSEEN),
+        ("method", {method}, RCOND),
         ("on_error", {on_error}, ("record", "raise")),
     )
     for name, given, options in choices:
@@ -224,7 +241,7 @@ def _reasons(seen: Mapping[str, Observation | str]) -> dict[str, str]:
 
 
 def _agreed(everywhere: Sequence[Any], place: int, step: int, seen: Mapping[str, Any]) -> dict[str, str]:
-    """For each layer why some rank has no number for it, or "": all ranks must come to the same answer."""
+    """For each layer the first reason why a rank has no statistics for it, or "", the same on all ranks."""
     if len({tuple(step for step, _ in pending) for pending in everywhere}) > 1:
         return dict.fromkeys(seen, "the processes of the group probed at different steps")
     of_ranks = [pending[place][1] for pending in everywhere]

@@ -1,4 +1,4 @@
-"""A forward in the middle of a training that leaves no trace in it."""
+"""Run a forward during training without changing the training."""
 
 import random
 from collections.abc import Iterator
@@ -11,11 +11,14 @@ from torch import nn
 
 @contextmanager
 def undisturbed(module: nn.Module, gradients: bool = False) -> Iterator[None]:
-    """Run the block in eval mode, without autocast; give back, whatever happens in it, all that it may change.
+    """Run the block in eval mode without autocast, and restore all state that it may change, also after an error.
 
-    That is: train and eval flags, buffers, the random states of torch (CPU and the module's GPUs), NumPy and Python,
-    gradient and inference mode, autocast and the default dtype. Gradients are off unless `gradients`, for modules that
-    differentiate inside their forward. Does not wait for the device.
+    Restored are train and eval flags, buffers, the random states of torch (CPU and the module's GPUs), NumPy and
+    Python, gradient and inference mode, autocast and the default dtype. No host synchronisation.
+
+    Args:
+        module: the module that is run.
+        gradients: enable gradients, for modules that differentiate inside their forward.
     """
     devices = {value.device for value in [*module.parameters(), *module.buffers()] if value.device.type == "cuda"}
     with (
@@ -54,7 +57,7 @@ def _default_dtype() -> Iterator[None]:
 
 @contextmanager
 def _eval_mode(module: nn.Module) -> Iterator[None]:
-    """By the flags themselves: an `eval` of the user's may do more, such as merge weights, which rounds them."""
+    """Set the flags directly: an overridden `eval` may do more, such as merging weights, which rounds them."""
     before = [(part, part.training) for part in module.modules()]
     try:
         for part, _ in before:
@@ -67,7 +70,7 @@ def _eval_mode(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _buffers(module: nn.Module) -> Iterator[None]:
-    """Buffers written in place are copied back, known by their version; replaced ones are put back."""
+    """Restore buffers: those written in place, which their version counter tells, and those replaced."""
     held = [
         (part, name, value, value._version, value.clone())
         for part in module.modules()

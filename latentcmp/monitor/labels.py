@@ -1,4 +1,4 @@
-"""Whose rows a probe gives: the structure of each atom, the groups of structures, the elements."""
+"""Labels of the rows of a probe: the structure of each atom, groups of structures, elements."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,14 @@ from latentcmp.systems.system import System
 
 @dataclass(frozen=True)
 class Labels:
-    """What is known of the rows of a probe: the structure of each atom, names and groups of structures, elements."""
+    """Labels of the rows of a probe.
+
+    Attributes:
+        owner: [n_atoms] index of the structure of each atom, or None.
+        ids: id of each structure.
+        groups: group of each structure.
+        numbers: [n_rows] atomic numbers, or None.
+    """
 
     owner: np.ndarray | None = None
     ids: Sequence[str] = ()
@@ -24,13 +31,14 @@ class Labels:
 
     @classmethod
     def of_systems(cls, systems: Sequence[System]) -> "Labels":
+        """Return the labels of the atoms of structures."""
         owner = np.repeat(np.arange(len(systems)), [len(system) for system in systems])
         numbers = np.concatenate([system.atoms.numbers for system in systems])
         return cls(owner, [system.id for system in systems], [system.group for system in systems], numbers)
 
     @classmethod
     def of_rows(cls, segments: Segments | Tensor | None, numbers: Any) -> "Labels":
-        """From what a caller knows. Raises InputError where the two do not hold the same rows."""
+        """Return labels from segments and atomic numbers; InputError where they do not describe the same rows."""
         owner, names = None, []
         if segments is not None:
             owner = _owner(segments)
@@ -46,9 +54,14 @@ class Labels:
         return cls(owner, names, names, numbers)
 
     def groups_of(self, items: np.ndarray, name: str) -> list[str]:
-        """The label that decides each row's side of the split; `items` [n_rows] is its place in the batch.
+        """Return the group that each row of a layer is split by.
 
-        Raises InputError where the layer's rows are neither the atoms nor the structures.
+        Args:
+            items: [n_rows] index of the batch item of each row, the group where no structures are known.
+            name: name of the layer, for messages.
+
+        Raises:
+            InputError: the rows of the layer are neither the atoms nor the structures.
         """
         n = len(items)
         if self.owner is None:
@@ -65,7 +78,7 @@ class Labels:
 
 
 def _owner(segments: Segments | Tensor) -> np.ndarray:
-    """The structure of each row, in the order of the rows."""
+    """Index of the structure of each row, in the order of the rows."""
     if isinstance(segments, Tensor):
         segments = Segments.from_index(segments.cpu())
     ids = segments.to("cpu").row_ids().numpy()

@@ -1,4 +1,4 @@
-"""One layer under watch: its reference, the split of its rows, and the labels that errors are resolved by."""
+"""A monitored layer: its reference, the split of its rows, and the labels that errors are resolved by."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +13,13 @@ from latentcmp.hooks.layout import Reduce, reduce_columns
 from latentcmp.hooks.points import HookPoint
 from latentcmp.monitor.labels import Labels
 from latentcmp.monitor.ranks import Ranks
-from latentcmp.systems.folds import parts_of
+from latentcmp.systems.folds import RowPart, parts_of
 from latentcmp.systems.split import rows_by_group
 
 
 @dataclass(frozen=True)
 class Marks:
-    """A label of every test row, for errors resolved by it: codes [n_test] into names, and rows of each name."""
+    """Labels of test rows that errors are resolved by: codes [n_test] into names, and the number of rows of each."""
 
     codes: Tensor
     names: list[str]
@@ -28,9 +28,16 @@ class Marks:
 
 @dataclass(eq=False)
 class Layer:
-    """Rows of one layer on this process: the reference [n, D], the part of each row, and the labels of test rows.
+    """Rows of one layer in this process.
 
-    `positions` holds the places of every rank's rows among all rows of the probe.
+    Attributes:
+        point: the hook point.
+        positions: for each rank the positions of its rows among all rows of the probe.
+        rank: rank of this process.
+        part: [n] `RowPart` of each row of this process.
+        reference: [n, D] reference features.
+        n_train: training rows of the whole probe.
+        marks: labels of test rows by kind ("elements", "structures").
     """
 
     point: HookPoint
@@ -43,16 +50,16 @@ class Layer:
 
     @property
     def rows(self) -> np.ndarray:
-        """The places of this process's rows among all rows of the probe."""
+        """Positions of the rows of this process among all rows of the probe."""
         return self.positions[self.rank]
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows of the whole probe, and columns of the reference."""
+        """Number of rows of the whole probe and of columns of the reference."""
         return sum(map(len, self.positions)), self.reference.shape[1]
 
     def refer(self, rows: Tensor) -> None:
-        """Take this process's rows [n, D] of a reference. Raises InputError where they cannot be compared with."""
+        """Set the reference to rows [n, D] of this process; InputError where they do not fit."""
         name = self.point.name
         if rows.dim() != 2 or len(rows) != len(self.part) or rows.shape[1] >= self.n_train:
             raise InputError(
@@ -64,17 +71,23 @@ class Layer:
         self.reference = rows.detach().to(self.part.device)
 
     def of_test(self, values: Tensor) -> Tensor:
-        """The test rows. Their places are known beforehand, so that nothing waits for the device."""
+        """Return the test rows, without host synchronisation: their positions are known beforehand."""
         return values.index_select(0, self.test_rows)
 
     def __post_init__(self) -> None:
-        self.test_rows = (self.part.cpu() == 2).nonzero()[:, 0].to(self.part.device)
+        self.test_rows = (self.part.cpu() == RowPart.TEST).nonzero()[:, 0].to(self.part.device)
 
 
 def as_rows(values: Sequence[Tensor], point: HookPoint, reduce: Reduce) -> Tensor:
-    """Activations of all forwards as rows [n, D]; dimensions between the first and the last become rows too.
+    """Return the activations of all forwards as rows [n, D]; inner dimensions are flattened into rows.
 
-    Raises InputError for an activation without columns, and for forwards of different widths.
+    Args:
+        values: one activation [..., D] for each forward.
+        point: hook point of the activations.
+        reduce: what is kept of equivariant columns.
+
+    Raises:
+        InputError: an activation is not real or has no columns.
     """
     reduced = [reduce_columns(value, point.irreps, reduce) for value in values]
     for value in reduced:
@@ -93,10 +106,13 @@ def lay_out(
     seed: int,
     resolve: Sequence[str],
 ) -> Layer:
-    """A layer from its first activations, which become the reference.
+    """Return a layer from its first activations, which become the reference.
 
-    Test rows are those of structures (without structures: of items of the batches) whose names hash below
-    `test_fraction`; the others are cut into `two_folds`. Raises InputError for a probe too small for the layer.
+    Test rows are those of structures (without structures: of batch items) whose keyed hash is below `test_fraction`;
+    the others are divided by `two_folds`.
+
+    Raises:
+        InputError: the probe has too few training rows for the columns of the layer.
     """
     rows = as_rows(values, point, reduce)
     sizes = [value.shape[:-1].numel() for value in values]
@@ -107,7 +123,7 @@ def lay_out(
     if n_train <= rows.shape[1]:
         raise InputError(
             f"the probe gives layer {point.name!r} {n_train} training rows for its {rows.shape[1]} columns, too few "
-            f"to fit a map of them; give a probe of at least {10 * rows.shape[1]} rows"
+            f"to fit a map; give a probe of at least {10 * rows.shape[1]} rows"
         )
     part = parts_of(test).astype(np.int64)
     own = positions[ranks.rank]
@@ -120,16 +136,16 @@ def lay_out(
 
 
 def _items(values: Sequence[Tensor], positions: Sequence[np.ndarray], ranks: Ranks) -> np.ndarray:
-    """For each row of the whole probe, which item of the batches it belongs to (all rows of an item stay together)."""
+    """Index of the batch item of each row of the whole probe; all rows of an item are consecutive."""
     own = [np.arange(value.shape[:-1].numel()) % max(1, value.shape[1:-1].numel()) == 0 for value in values]
     begins = np.empty(sum(map(len, positions)), dtype=bool)
-    for places, of_batches in zip(positions, ranks.gather(own), strict=True):
-        begins[places] = np.concatenate(of_batches)
+    for rows, of_batches in zip(positions, ranks.gather(own), strict=True):
+        begins[rows] = np.concatenate(of_batches)
     return np.cumsum(begins) - 1
 
 
 def _named(labels: Labels, items: np.ndarray, resolve: Sequence[str]) -> dict[str, list[str]]:
-    """The labels of rows that errors are resolved by, as far as they are known."""
+    """Labels of all rows by the kind that errors are resolved by, where they are known."""
     found = {}
     if "elements" in resolve and labels.numbers is not None and len(labels.numbers) == len(items):
         found["elements"] = [chemical_symbols[z] for z in labels.numbers]

@@ -1,11 +1,9 @@
-"""The drift monitor as a callback of Lightning: `from latentcmp.monitor.lightning import DriftCallback`."""
+"""The drift monitor as a callback of Lightning."""
 
 import sys
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
-
-import torch.distributed as dist
 
 from latentcmp.errors import MissingPackageError
 from latentcmp.hooks.points import HookPoint
@@ -14,7 +12,7 @@ from latentcmp.monitor.writers import scalars
 
 
 def _lightning() -> Any:
-    """lightning.pytorch, or pytorch_lightning where that is the one in use: their trainers are strangers."""
+    """Return lightning.pytorch, or pytorch_lightning where that is in use: neither accepts callbacks of the other."""
     names = ["lightning.pytorch", "pytorch_lightning"]
     if "pytorch_lightning" in sys.modules and "lightning.pytorch" not in sys.modules:
         names.reverse()
@@ -27,11 +25,19 @@ def _lightning() -> Any:
 
 
 class DriftCallback(_lightning().Callback):  # type: ignore[misc]
-    """Watches layers of the LightningModule; logs to every logger of the trainer after each epoch.
+    """Monitor layers of the LightningModule, and log to every logger of the trainer after each epoch.
 
-    `points`, `probe`, `reference` and `options` are those of `DriftMonitor`, which is made when training starts,
-    on the module where it lies then; a function as probe is called with the LightningModule. Where training runs
-    in several processes they share the probe. Records and reference go into the trainer's checkpoints.
+    The `DriftMonitor` is created when training starts, on the device of the module. A function as probe is called
+    with the LightningModule. Several processes share the probe. Records and reference are part of the checkpoints.
+
+    Args:
+        points: see `DriftMonitor`.
+        probe: see `DriftMonitor`.
+        reference: see `DriftMonitor`.
+        options: further options of `DriftMonitor`.
+
+    Raises:
+        MissingPackageError: lightning is not installed.
     """
 
     def __init__(
@@ -50,10 +56,12 @@ class DriftCallback(_lightning().Callback):  # type: ignore[misc]
 
     @property
     def state_key(self) -> str:
+        """Key of the state of this callback in a checkpoint."""
         return f"DriftCallback {', '.join(map(str, self._points))}"
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        group = dist.group.WORLD if trainer.world_size > 1 else None
+        """Create the monitor, restore its state, and run the first probe."""
+        group = "world" if trainer.world_size > 1 else None
         options = {"group": group, **self._options}
         self.monitor = DriftMonitor(pl_module, self._points, self._reference, probe=self._probe, **options)
         if self._state is not None:
@@ -62,10 +70,12 @@ class DriftCallback(_lightning().Callback):  # type: ignore[misc]
         self.monitor.step(trainer.global_step)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        """Run the probe if it is due."""
         assert self.monitor is not None
         self.monitor.step(trainer.global_step)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Log the records that are not yet logged."""
         assert self.monitor is not None
         records = self.monitor.compute()
         for record in records[self._logged :]:
@@ -75,7 +85,9 @@ class DriftCallback(_lightning().Callback):  # type: ignore[misc]
         self._logged = len(records)
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the state of the monitor for a checkpoint."""
         return self.monitor.state_dict() if self.monitor else dict(self._state or {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the state of a checkpoint for the monitor that is created when training starts."""
         self._state = state_dict or None

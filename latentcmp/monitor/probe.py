@@ -1,4 +1,4 @@
-"""The probe: the same few batches run through a model again and again, and whose rows they give."""
+"""The probe: fixed batches that are run through a model, and the activations they give."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,10 +27,10 @@ Model: TypeAlias = nn.Module | Adapter
 
 @dataclass(frozen=True)
 class Share:
-    """What one rank runs of a probe, a forward a batch.
+    """The forwards of a probe that one rank runs, one for each batch.
 
-    With fewer batches than ranks some have none: they run the first one, to see layers as the others do, but its rows
-    are not `counted`.
+    With fewer batches than ranks some ranks have none: they run the first batch, so that their hooks fire as on the
+    others, but its rows are not `counted`.
     """
 
     forwards: list[Callable[[], Any]]
@@ -38,13 +38,13 @@ class Share:
 
     @classmethod
     def of(cls, ranks: Ranks, batches: Sequence[Any], forward: Callable[[Any], Callable[[], Any]]) -> "Share":
-        """From all batches of the probe, and what makes a forward of one."""
+        """Return the share of this rank; `forward` turns a batch into a function that runs it."""
         own = ranks.own(batches)
         return cls([forward(batch) for batch in own or batches[:1]], bool(own))
 
 
 def module_of(model: Model) -> nn.Module:
-    """The eager module of an adapter, of a compiled module or of a DistributedDataParallel one."""
+    """Return the eager module inside an adapter, a compiled module or a DistributedDataParallel module."""
     module: Any = model.module if isinstance(model, Adapter) else model
     if not isinstance(module, nn.Module):
         raise InputError(f"model must be a torch.nn.Module or an Adapter, got {type(module).__name__}")
@@ -54,12 +54,12 @@ def module_of(model: Model) -> nn.Module:
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Where the first parameter or buffer lies; the CPU for a module without any."""
+    """Return the device of the first parameter or buffer; the CPU for a module without any."""
     return next((value.device for value in [*module.parameters(), *module.buffers()]), torch.device("cpu"))
 
 
 def points_of(model: Model, chosen: Sequence[HookPoint | str]) -> dict[str, HookPoint]:
-    """Hook points by name, each one checked to be in the model."""
+    """Return hook points by name; InputError or HookError for one that is not in the model."""
     if isinstance(model, Adapter):
         found = [existing_point(model, point) if isinstance(point, str) else point for point in chosen]
     else:
@@ -72,7 +72,7 @@ def points_of(model: Model, chosen: Sequence[HookPoint | str]) -> dict[str, Hook
 
 
 def checked_probe(model: Model, reference: Any, probe: Any) -> Any:
-    """Structures read and screened for adapters, batches of a module as they are."""
+    """Return the probe: structures read and screened for an adapter, batches of a module as given."""
     if not isinstance(model, Adapter):
         if isinstance(reference, Adapter):
             raise InputError("the reference is an Adapter, so the model must be one too: they share structures")
@@ -85,7 +85,7 @@ def checked_probe(model: Model, reference: Any, probe: Any) -> Any:
 def share_of_systems(
     adapter: Adapter, systems: Sequence[System], ranks: Ranks, batch_atoms: int | None = None
 ) -> Share:
-    """This rank's batches of structures; their graphs are built here, once."""
+    """Return the share of this rank of a probe of structures, whose graphs are built here, once."""
     atoms = max(1, sum(map(len, systems)) // ranks.size)
     found = list(batches(systems, min(atoms, batch_atoms or BATCH_ATOMS[adapter.device.type])))
 
@@ -98,11 +98,11 @@ def share_of_systems(
 
 
 def share_of_batches(module: nn.Module, probe: Any, ranks: Ranks) -> Share:
-    """This rank's batches of a module's probe.
+    """Return the share of this rank of the probe of a module.
 
-    A list holds batches, all else is one; a lone tensor is cut by rows where several ranks share it. Of a batch, a
-    function is called with the module, a tuple holds the module's arguments, a dict its keyword arguments, and all
-    else is its one argument.
+    A list holds batches, anything else is one batch; a single tensor is divided by rows among several ranks. A batch
+    that is a function is called with the module; a tuple holds the arguments of the module, a dict its keyword
+    arguments; anything else is its only argument.
     """
     if isinstance(probe, Tensor) and ranks.size > 1:
         probe = list(probe.tensor_split(ranks.size))
@@ -112,7 +112,7 @@ def share_of_batches(module: nn.Module, probe: Any, ranks: Ranks) -> Share:
 
 
 def moved(batch: Any, device: torch.device) -> Any:
-    """A batch on the device: tensors, containers of them, and objects with a `to` of their own."""
+    """Return a batch on the device: tensors, containers of them, and objects with a `to` method."""
     if isinstance(batch, (tuple, list)) and not hasattr(batch, "_fields"):
         return type(batch)(moved(item, device) for item in batch)
     if isinstance(batch, dict):
@@ -131,9 +131,9 @@ def _call(module: nn.Module, batch: Any) -> Any:
 def activations(
     module: nn.Module, share: Share, points: Mapping[str, HookPoint], gradients: bool = False
 ) -> tuple[dict[str, list[Tensor]], dict[str, Exception]]:
-    """Activations of each point, one a forward, as copies on the device; and why a point has none.
+    """Return copies of the activations of each point, one for each forward, and the errors of points without any.
 
-    Hooks hang in the module only while this runs, which leaves no other trace (`undisturbed`).
+    Hooks are attached only during the call, which does not change the module otherwise (`undisturbed`).
     """
     found: dict[str, list[Tensor]] = {name: [] for name in points}
     failed: dict[str, Exception] = {}
@@ -151,14 +151,14 @@ def activations(
         try:
             for forward in share.forwards:
                 forward()
-        except Exception as error:  # a model raises whatever it raises
+        except Exception as error:  # a model may raise anything
             failed = dict.fromkeys(points, error)
     return {name: values for name, values in found.items() if name not in failed}, failed
 
 
 @contextmanager
 def _noting(name: str, failed: dict[str, Exception]) -> Iterator[None]:
-    """A hook that never fired is the failure of its own point alone."""
+    """Record the error of a hook that never fired under the name of its point."""
     try:
         yield
     except HookError as error:

@@ -1,14 +1,16 @@
-"""GFRE as a metric of torchmetrics: `from latentcmp.monitor.torchmetrics import GlobalReconstructionError`."""
+"""GFRE as a metric of torchmetrics."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
+from latentcmp._runtime.distributed import all_sum
 from latentcmp.errors import InputError, MissingPackageError
+from latentcmp.measures.global_errors import global_errors
 from latentcmp.statistics.joint import JointStatistics
+from latentcmp.statistics.joint_moments import JointMoments
 from latentcmp.systems.split import parts_by_group
 
 try:
@@ -20,11 +22,22 @@ SOURCE, TARGET = "source", "target"
 
 
 class GlobalReconstructionError(Metric):
-    """GFRE(source -> target) over all rows seen: 0 a perfect rebuild, 1 no better than the mean.
+    """GFRE(source -> target) over all rows: 0 is exact reconstruction, 1 no better than predicting the mean.
 
-    Its one state is the sum of Gram matrices of the three parts, so processes meet in one all_reduce. Sums need a
-    pivot that is the same everywhere: `pivot` [source_width + target_width], near the mean of the features where
-    that is far from zero. Blind under 1e-7 of the largest singular value, as every Gram matrix.
+    The only state is the sum of the Gram matrices of the three parts, so that processes need one all_reduce. Singular
+    values below 1e-7 of the largest are not resolved, as by every Gram matrix.
+
+    Args:
+        source_width: columns of the source.
+        target_width: columns of the target.
+        pivot: [source_width + target_width] shift of the features, the same in all processes, near their mean where
+            that is far from zero.
+        test_fraction: fraction of the groups that is tested.
+        seed: key of the split.
+        options: options of `torchmetrics.Metric`.
+
+    Raises:
+        InputError: the pivot has another shape.
     """
 
     is_differentiable, higher_is_better, full_state_update = False, False, False
@@ -47,33 +60,32 @@ class GlobalReconstructionError(Metric):
         if pivot is not None and pivot.shape != (columns,):
             raise InputError(f"pivot must be [{columns}], got {tuple(pivot.shape)}")
         self.pivot = torch.zeros(columns) if pivot is None else pivot.detach().cpu()
-        self.add_state("gram", empty.parts, dist_reduce_fx="sum")
+        self.add_state("gram", empty.compute().parts, dist_reduce_fx="sum")
 
     def update(self, source: Tensor, target: Tensor, groups: Sequence[Any]) -> None:
-        """Add rows [n, D_X] and [n, D_Y]; `groups` [n] are labels on the host, such as the structure of each row.
+        """Add rows.
 
-        All rows of a label go to one part, a test or training fold, by a keyed hash of it. Raises InputError.
+        Args:
+            source: [n, source_width] features.
+            target: [n, target_width] features of the same rows.
+            groups: [n] labels on the host, such as the structure of each row; all rows of a group belong to one part,
+                by a keyed hash of the label.
+
+        Raises:
+            InputError: shapes, dtypes or devices do not fit.
         """
         part = torch.from_numpy(parts_by_group(groups, self.test_fraction, self.seed))
-        statistics = self._statistics()
+        statistics = JointStatistics(self.widths, "gram", self.gram.device, pivot=self.pivot)
         statistics.update({SOURCE: source, TARGET: target}, part)
-        self.gram = statistics.parts
+        self.gram = self.gram + statistics.compute().parts
 
     def compute(self) -> Tensor:
         """The error, 0-dimensional, float64. Raises InputError where a part has no rows."""
-        return self._statistics().errors()[0, 1].to(self.gram.device)
-
-    def _statistics(self) -> JointStatistics:
-        """Statistics that hold the rows of the state, in tensors of their own."""
-        found = JointStatistics(self.widths, "gram", self.gram.device)
-        found.parts = self.gram.clone()
-        found.counts = self.gram[:, 0, 0].round().long()
-        found.pivot = self.pivot.to(self.gram)
-        return found
+        counts, pivot = self.gram[:, 0, 0].round().long(), self.pivot.to(self.gram)
+        moments = JointMoments(self.widths, "gram", self.gram, counts, pivot)
+        return global_errors(moments)[0, 1].to(self.gram.device)
 
 
 def _all_reduce(state: Tensor, group: Any = None) -> list[Tensor]:
-    """In place of torchmetrics' own gathering of every state on every rank."""
-    total = state.clone()
-    dist.all_reduce(total, group=group)
-    return [total]
+    """Replace the default of torchmetrics, which gathers every state on every rank."""
+    return [all_sum(state.clone(), "world" if group is None else group)]

@@ -1,19 +1,19 @@
-"""Records of a drift monitor to where people read them: a CSV file, TensorBoard."""
+"""Writers of the records of a drift monitor: CSV files and TensorBoard."""
 
 import csv
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from latentcmp.errors import InputError, MissingPackageError
+from latentcmp._runtime.files import atomic_write
+from latentcmp.errors import MissingPackageError
 
 Record = dict[str, Any]
 RESOLVED = ("elements", "structures")
 
 
 def scalars(record: Record) -> dict[str, float]:
-    """The numbers of one record by name: LAYER/MEASURE, and LAYER/MEASURE/LABEL for an element or a structure."""
+    """Return the numbers of one record by name: LAYER/MEASURE, and LAYER/MEASURE/LABEL for elements or structures."""
     return {
         "/".join(filter(None, (layer, measure, label))): value
         for layer, label, values in _rows(record)
@@ -23,13 +23,13 @@ def scalars(record: Record) -> dict[str, float]:
 
 
 class CsvWriter:
-    """A CSV file of all records: one line a step, layer and label (element, structure; empty for the whole layer)."""
+    """A CSV file of all records: a line for each step, layer and label (element, structure; empty for the layer)."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
     def write(self, records: Sequence[Record]) -> None:
-        """Write all records; the file that was there is replaced only by a whole one. Raises InputError."""
+        """Write all records atomically; InputError where the file cannot be written."""
         lines = [
             {"step": record["step"], "layer": layer, "label": label, **values}
             for record in records
@@ -41,9 +41,14 @@ class CsvWriter:
 
 
 class TensorBoardWriter:
-    """Scalars for TensorBoard, under `prefix`; `target` is a directory or a SummaryWriter at hand.
+    """Scalars for TensorBoard.
 
-    Raises MissingPackageError where a directory is given and tensorboard is not installed.
+    Args:
+        target: a directory, or an open `SummaryWriter`.
+        prefix: first part of the names of the scalars.
+
+    Raises:
+        MissingPackageError: a directory is given and tensorboard is not installed.
     """
 
     def __init__(self, target: Any, prefix: str = "drift") -> None:
@@ -51,7 +56,7 @@ class TensorBoardWriter:
         self._prefix, self._written = prefix, 0
 
     def write(self, records: Sequence[Record]) -> None:
-        """Write the records that this writer has not written yet."""
+        """Write the records that this writer has not yet written."""
         for record in records[self._written :]:
             for name, value in scalars(record).items():
                 self._writer.add_scalar(f"{self._prefix}/{name}", value, record["step"])
@@ -60,22 +65,15 @@ class TensorBoardWriter:
 
 
 def write_csv(path: Path, columns: Sequence[str], lines: Sequence[dict[str, Any]]) -> None:
-    """A CSV file, written aside and renamed; what a line lacks stays empty. Raises InputError."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with aside.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(lines)
-        os.replace(aside, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        aside.unlink(missing_ok=True)
+    """Write a CSV file atomically; columns that a line has no value for stay empty. Raises InputError."""
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(lines)
 
 
 def _rows(record: Record) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Layer, label and numbers: of the layer as a whole (label ""), then of each element and structure."""
+    """Layer, label and numbers: of the whole layer (label ""), then of each element and structure."""
     for layer, found in record["layers"].items():
         yield layer, "", {name: value for name, value in found.items() if name not in RESOLVED}
         for kind in RESOLVED:

@@ -1,4 +1,4 @@
-"""Results on disk: written aside, then renamed, so that earlier results stay whole until the new ones are."""
+"""Results on disk, written atomically: earlier results stay whole until the new ones are complete."""
 
 import csv
 import json
@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from shutil import rmtree
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
+from latentcmp._runtime.files import atomic_files, atomic_write
 from latentcmp.errors import InputError
 from latentcmp.measures.registry import MEASURES
 
@@ -40,29 +40,19 @@ def save(comparison: "Comparison", directory: str | Path) -> list[Path]:
     """Write results.json, CSV tables and figures into `directory`; returns their paths."""
     directory = Path(directory)
     check_writable(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    aside = Path(mkdtemp(prefix=".latentcmp-", dir=directory))
-    try:
-        for name, write in _files(comparison).items():
-            write(aside / name)
-        written = [_move(aside / name, directory / name) for name in _files(comparison)]
-        for name in KNOWN - {path.name for path in written}:
-            (directory / name).unlink(missing_ok=True)  # of an earlier comparison: it would not fit results.json
-        return written
-    finally:
-        rmtree(aside, ignore_errors=True)
+    files = _files(comparison)
+    with atomic_files(directory, files) as temporary:
+        for name, write in files.items():
+            write(temporary / name)
+    for name in KNOWN - set(files):
+        (directory / name).unlink(missing_ok=True)  # of an earlier comparison: it would not fit results.json
+    return [directory / name for name in files]
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Write a figure aside, then in its place. Raises InputError."""
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        _write_figure(figure, aside)
-        os.replace(aside, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        aside.unlink(missing_ok=True)
+    """Write a figure atomically. Raises InputError where it cannot be written."""
+    with atomic_write(path) as temporary:
+        _write_figure(figure, temporary)
 
 
 def _files(comparison: "Comparison") -> dict[str, Callable[[Path], None]]:
@@ -93,8 +83,3 @@ def _write_figure(figure: "Figure", path: Path) -> None:
 
 def _write_json(comparison: "Comparison", path: Path) -> None:
     path.write_text(json.dumps(comparison.to_dict(), indent=2) + "\n", encoding="utf-8")
-
-
-def _move(source: Path, target: Path) -> Path:
-    os.replace(source, target)
-    return target

@@ -140,7 +140,7 @@ def test_a_state_of_no_rows_is_empty() -> None:
 def test_a_state_of_other_queries_is_refused() -> None:
     _, queries = rows("gaussian")
     for other in (RunningNeighbours(queries + 1, 3), RunningNeighbours(queries, 4), RunningNeighbours(queries[1:], 3)):
-        with pytest.raises(InputError, match="same queries"):
+        with pytest.raises(InputError, match="cannot be loaded"):
             RunningNeighbours(queries, 3).load_state_dict(other.state_dict())
 
 

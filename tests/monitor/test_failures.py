@@ -113,7 +113,7 @@ def test_a_layer_of_another_width_is_measured_all_the_same(model: nn.Sequential)
         ({"reference": {"1": torch.zeros(N, 3)}}, "expected a reference for layers 3, got 1"),
         ({"reference": {"3": torch.zeros(N, 3, 2)}}, "must hold the 400 rows"),
         ({"reference": nn.Linear(5, 2)}, "no module '3'"),
-        ({"group": "world"}, "not initialised"),
+        ({"group": "world"}, "init_process_group"),
         ({"model": "chgnet"}, "model must be a torch.nn.Module or an Adapter"),
     ],
 )

@@ -36,7 +36,7 @@ def reduce_shares(folder: Path, rank: int, groups: dict[str, dist.ProcessGroup])
             members = GROUPS[name]
             statistics = of_share(members.index(rank) if rank in members else 0, len(members), method)
             try:
-                statistics.all_reduce(None if name == "all" else group)
+                statistics.all_reduce("world" if name == "all" else group)
                 statistics.save(folder / f"{name}-{method}-{rank}")
             except InputError as error:
                 (folder / f"{name}-{method}-{rank}").write_text(str(error))
@@ -55,11 +55,11 @@ def reduce_odd_ones(folder: Path, rank: int) -> None:
     if rank == 1:
         other["method"] = of_share(0, 3, "gram")
     for name, odd in other.items():
-        before = odd.parts.clone()
+        before = odd.compute().parts
         try:
             odd.all_reduce()
         except InputError as error:
-            (folder / f"{name}-qr-{rank}").write_text(f"{torch.equal(odd.parts, before)} {error}")
+            (folder / f"{name}-qr-{rank}").write_text(f"{torch.equal(odd.compute().parts, before)} {error}")
 
 
 def main(rank: int, world: int, folder: Path) -> None:

@@ -1,29 +1,42 @@
-"""Losses of local cutoffs in plain torch: the oracle of the kernels and the backend that is always available."""
+"""Two-fold losses in PyTorch: the oracle of the kernels, and the backend that is always available."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from latentcmp.ops.cutoff_losses import FoldFit
+
+class FoldFit(NamedTuple):
+    """One fold of every problem, its source rows factorised as u s v'.
+
+    Attributes:
+        rows: [n_problems, n] int64, rows of y.
+        directions: [n_problems, n, r] float64, u, singular values in descending order.
+        projected: [n_problems, r, m] float64, the source rows of the other fold times v / s.
+        kept: [n_problems, n_alphas] int64, the number of leading directions kept, not increasing with alpha.
+    """
+
+    rows: Tensor
+    directions: Tensor
+    projected: Tensor
+    kept: Tensor
 
 
 def cutoff_losses_reference(y: Tensor, first: FoldFit, second: FoldFit) -> Tensor:
-    """Losses [n_problems, n_alphas] as in `cutoff_losses`."""
+    """As `cutoff_losses`."""
     rows = y[torch.cat([first.rows, second.rows], 1)]
     rows -= rows.mean(1, keepdim=True)
-    parts = rows.split([first.rows.shape[1], second.rows.shape[1]], dim=1)
-    return (_losses(first, *parts) + _losses(second, *reversed(parts))) / 2
+    parts = torch.split(rows, [first.rows.shape[1], second.rows.shape[1]], dim=1)
+    return (_losses(first, parts[0], parts[1]) + _losses(second, parts[1], parts[0])) / 2
 
 
 def _losses(fit: FoldFit, fitted: Tensor, held_out: Tensor) -> Tensor:
     """One fold fitted to [n_problems, n, D_Y] and scored on the other one [n_problems, m, D_Y]."""
     coefficients = fit.directions.mT @ fitted
-    return truncation_path(fit.projected.mT, coefficients, held_out, fit.kept.T, mean_rmse).T
+    return truncation_path(fit.projected.mT, coefficients, held_out, fit.kept.T, mean_rmse).T.contiguous()
 
 
 def mean_rmse(residual: Tensor) -> Tensor:
@@ -44,7 +57,7 @@ def truncation_path(
         source: [b, m, r] or [m, r], the rows to predict along each direction, strongest first.
         weights: [b, r, T] or [r, T], the weight of each direction in each column.
         target: [b, m, T] or [m, T].
-        kept: [n_alphas, b] or [n_alphas] int64, the leading directions each alpha keeps, not rising with alpha.
+        kept: [n_alphas, b] or [n_alphas] int64, the leading directions each alpha keeps, not increasing with alpha.
         score: maps a residual, of the target's shape, to [b, ...] or [...].
 
     Returns:

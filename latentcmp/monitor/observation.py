@@ -1,4 +1,4 @@
-"""What one probe says of one layer: statistics on the device, and later the numbers they hold."""
+"""Observation of one layer in one probe: statistics on the device, and the record computed from them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ from latentcmp.measures.similarity import effective_rank, linear_cka
 from latentcmp.monitor.layer import Layer, as_rows
 from latentcmp.monitor.ranks import Ranks
 from latentcmp.statistics.joint import JointStatistics
-from latentcmp.statistics.readout import Method
+from latentcmp.statistics.joint_moments import Method
+from latentcmp.systems.folds import RowPart
 
 REFERENCE, NOW = "reference", "now"
 DIRECTIONS = {"to_reference": (NOW, REFERENCE), "from_reference": (REFERENCE, NOW)}
@@ -26,16 +27,17 @@ LOCAL_MEASURES = ("lfre_to_reference", "lfre_from_reference")
 
 @dataclass(eq=False)
 class Observation:
-    """One probe of one layer, still on the device: statistics, and the rows that resolved or local errors need."""
+    """Statistics of one layer in one probe on the device, and the rows that resolved or local errors need."""
 
     statistics: JointStatistics
     rows: Tensor | None = None
 
 
 def observe(layer: Layer, values: Sequence[Tensor], reduce: Reduce, method: Method, local: bool) -> Observation:
-    """Statistics of reference and present, on the device and without waiting for it.
+    """Return statistics of the reference and the present features, without host synchronisation.
 
-    Raises InputError where the layer gives other rows, or lies elsewhere, than when the monitor was made.
+    Raises:
+        InputError: number of rows, width or device of the activations differ from those of the reference.
     """
     rows = as_rows(values, layer.point, reduce)
     if len(rows) != len(layer.reference) or rows.device != layer.reference.device:
@@ -49,16 +51,18 @@ def observe(layer: Layer, values: Sequence[Tensor], reduce: Reduce, method: Meth
         )
     statistics = JointStatistics({REFERENCE: layer.shape[1], NOW: rows.shape[1]}, method, rows.device)
     statistics.update({REFERENCE: layer.reference, NOW: rows}, layer.part)
-    if rows.device.type == "cpu":
-        statistics = statistics.holding(statistics.state())  # lets go of the rows, which a CPU gathers in blocks
+    statistics.compact()  # releases the blocks that a CPU collects rows in
     kept = rows if local else layer.of_test(rows) if layer.marks else None
     return Observation(statistics, kept)
 
 
 def measure(layer: Layer, seen: Observation, ranks: Ranks, local: bool) -> dict[str, Any]:
-    """The record of one layer at one probe; waits for the device. Raises InputError where there is none.
+    """Return the record of one layer in one probe. Synchronises with the device.
 
-    Every rank of a group gets the same statistics, hence the same record or the same error.
+    All ranks of a group have the same statistics, hence the same record or the same error.
+
+    Raises:
+        InputError: a part has too few rows, a matrix is constant, or a value is not finite.
     """
     if ranks.group is not None:
         seen.statistics.all_reduce(ranks.group)
@@ -79,10 +83,10 @@ def measure(layer: Layer, seen: Observation, ranks: Ranks, local: bool) -> dict[
 
 
 def _local(layer: Layer, seen: Observation, ranks: Ranks) -> dict[str, float]:
-    """LFRE both ways. The neighbours of a row may lie on any rank, so every rank takes all rows, in their own order."""
+    """LFRE in both directions. Neighbours may be rows of any rank, so every rank takes all rows of the probe."""
     assert seen.rows is not None
     part, reference, now = (ranks.whole(layer.positions, own) for own in (layer.part, layer.reference, seen.rows))
-    train, test = (part != 2).nonzero()[:, 0], (part == 2).nonzero()[:, 0]
+    train, test = (part != RowPart.TEST).nonzero()[:, 0], (part == RowPart.TEST).nonzero()[:, 0]
     rows = {name: Rows.split(values, train, test, name) for name, values in ((REFERENCE, reference), (NOW, now))}
     return {
         f"lfre_{name}": float(root_mean_square(pointwise_errors(rows[source], [rows[target]], "lfre")[0]))
@@ -91,7 +95,7 @@ def _local(layer: Layer, seen: Observation, ranks: Ranks) -> dict[str, float]:
 
 
 def _resolved(layer: Layer, seen: Observation, maps: GlobalMaps, ranks: Ranks, local: bool) -> dict[str, Any]:
-    """GFRE over the test rows of each element or structure alone, in the unit of the whole layer."""
+    """GFRE over the test rows of each element or structure, in units of the spread of the whole layer."""
     assert seen.rows is not None
     kept = {REFERENCE: layer.of_test(layer.reference), NOW: layer.of_test(seen.rows) if local else seen.rows}
     rows = {name: maps.scalings[name](values.double()) for name, values in kept.items()}
@@ -106,6 +110,6 @@ def _resolved(layer: Layer, seen: Observation, maps: GlobalMaps, ranks: Ranks, l
     return found
 
 
-def nothing(reason: str, local: bool) -> dict[str, Any]:
-    """The record of a layer that could not be measured."""
+def empty_record(reason: str, local: bool) -> dict[str, Any]:
+    """Return the record of a layer that could not be measured: NaN for every measure, and the reason."""
     return dict.fromkeys((*MEASURES, *(LOCAL_MEASURES if local else ())), float("nan")) | {"reason": reason}
