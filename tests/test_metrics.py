@@ -161,6 +161,16 @@ def test_tensors_in_tensors_out() -> None:
     assert isinstance(metrics.global_reconstruction_error(X.numpy(), Y.numpy()), float)
 
 
+def test_any_view_of_an_array_is_taken() -> None:
+    X, Y = pair("gaussian")
+    expected = metrics.global_reconstruction_error(X[::-1].copy(), Y[::-1].copy())
+    assert metrics.global_reconstruction_error(X[::-1], Y[::-1]) == expected
+    X.flags.writeable = False
+    assert metrics.global_reconstruction_error(X[::-1], np.asfortranarray(Y)[::-1]) == pytest.approx(
+        expected, rel=1e-12
+    )
+
+
 def test_alphas_of_one_strength_are_used() -> None:
     X, Y = pair("ill-conditioned")
     weak = metrics.global_reconstruction_error(X, Y, alphas=[1e-9])

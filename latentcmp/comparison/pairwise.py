@@ -12,7 +12,7 @@ from latentcmp.comparison.result import Level
 from latentcmp.measures.bootstrap import Owners, Summary
 from latentcmp.measures.cross_validation import Solver
 from latentcmp.measures.error_matrix import ErrorMatrix
-from latentcmp.measures.global_errors import global_errors
+from latentcmp.measures.global_errors import GlobalMaps, fit_global_maps
 from latentcmp.measures.inputs import Rows, local_points
 from latentcmp.measures.pairs import pointwise_errors
 from latentcmp.measures.registry import Measure
@@ -44,11 +44,14 @@ class Job:
         """
         moments = gathered.compute()
         rows, owners, complete = self._rows(gathered, moments, structure, columns)
+        maps = fit_global_maps(moments, self.solver, self.alphas, columns) if {*self.measures} - {"lfre"} else None
         found: dict[str, ErrorMatrix] = {}
         for measure in self.measures:
-            cells = self._cells(measure, list(rows.values()), owners, advance)
-            if measure != "lfre" and not complete:
-                cells = _with_values(cells, global_errors(moments, measure, self.solver, self.alphas, columns))
+            if measure == "lfre" or maps is None:
+                cells = self._local_cells(list(rows.values()), owners, advance)
+            else:
+                cells = _global_cells(maps, rows, measure, owners)
+                cells = cells if complete else _with_values(cells, maps.errors(measure))
             found[measure] = ErrorMatrix(measure, tuple(rows), cells)
         n_train, n_test = int(moments.counts[:2].sum()), int(moments.counts[2])
         neighbours = [[local_points(x, y, self.n_local_points) for y in rows.values()] for x in rows.values()]
@@ -61,32 +64,36 @@ class Job:
         structure: Callable[[int], str],
         columns: Columns | None,
     ) -> tuple[dict[str, Rows], Owners, bool]:
-        """The rows kept, scaled as all rows are, with folds of all; whose the test rows are, and if they are all."""
+        """The rows kept, scaled as all rows are; whose the test rows are, and if they are all."""
         with one_torch_thread():  # more would change the last bits
-            sides = moments.compressed(columns)
+            scalings = moments.scaled(columns).scalings
         train, test = gathered.sampled("train"), gathered.sampled("test")
         rows = {}
-        for name, side in sides.items():
+        for name, scaling in scalings.items():
             matrix, width = columns[name] if columns else (name, gathered.widths[name])
-            seen, unseen = (side.scaling(kept.values[matrix][:, :width].double()) for kept in (train, test))
-            rows[name] = Rows(seen, unseen, side.folds)
+            rows[name] = Rows(*(scaling(kept.values[matrix][:, :width].double()) for kept in (train, test)))
         return rows, Owners([structure(number) for number in test.owners.tolist()]), test.complete
 
-    def _cells(
-        self, measure: Measure, rows: list[Rows], owners: Owners, advance: Callable[[int, int], None]
+    def _local_cells(
+        self, rows: list[Rows], owners: Owners, advance: Callable[[int, int], None]
     ) -> list[list[Summary]]:
-        def cells_of(source: Rows) -> list[Summary]:
-            options = {"n_local_points": self.n_local_points, "solver": self.solver, "alphas": self.alphas}
-            errors = pointwise_errors(source, rows, measure, **options)  # type: ignore[arg-type]
-            return [owners.summarise(row_errors) for row_errors in errors]
-
-        if measure != "lfre":
-            return map_over_cores(cells_of, rows, rows[0].train.device)
         cells = []
         for source in rows:  # each spreads its own batches over the cores
-            cells.append(cells_of(source))
+            errors = pointwise_errors(
+                source, rows, "lfre", n_local_points=self.n_local_points, solver=self.solver, alphas=self.alphas
+            )
+            cells.append([owners.summarise(row_errors) for row_errors in errors])
             advance(len(cells), len(rows))
         return cells
+
+
+def _global_cells(maps: GlobalMaps, rows: dict[str, Rows], measure: Measure, owners: Owners) -> list[list[Summary]]:
+    test = {name: each.test for name, each in rows.items()}
+
+    def cells_of(source: str) -> list[Summary]:
+        return [owners.summarise(errors) for errors in maps.row_errors(source, test, measure).values()]
+
+    return map_over_cores(cells_of, maps.names, test[maps.names[0]].device)
 
 
 def _with_values(cells: list[list[Summary]], values: Tensor) -> list[list[Summary]]:

@@ -1,31 +1,44 @@
 """Linear maps whose one regularisation strength is chosen by two-fold cross-validation.
 
-Every function takes leading batch dimensions, so one global map and a thousand local ones are the same code.
 The rules are those of scikit-matter's `Ridge2FoldCV(alpha_type="relative")` with the score
-`neg_root_mean_squared_error`: `cutoff` is its truncated SVD, `ridge` its Tikhonov method, and an alpha is
-relative to the largest singular value of the two folds.
+`neg_root_mean_squared_error`: `cutoff` is its truncated SVD, `ridge` its Tikhonov method, and an alpha is relative to
+the largest singular value of the two folds. With a fit X = U S V', the map is V f(S) U'Y, where f is 1 / s for
+s > strength, or s / (s^2 + strength).
+
+Every function takes leading batch dimensions, so one global map and a thousand local ones are the same code.
 """
 
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from latentcmp.errors import InputError
-from latentcmp.statistics.compressed import Folds
 
 Solver = Literal["cutoff", "ridge"]
 SOLVERS: tuple[Solver, ...] = ("cutoff", "ridge")
 
 
 def default_alphas() -> np.ndarray:
-    """The grid of Goscinski et al. (2021) and of the paper: 20 relative strengths from 1e-9 to 0.9."""
+    """The grid of Goscinski et al., MLST 2, 025028 (2021): 20 relative strengths from 1e-9 to 0.9."""
     return np.geomspace(1e-9, 0.9, 20)
 
 
 def checked_alphas(alphas: object = None) -> np.ndarray:
-    """Ascending relative strengths in [0, 1), the default grid for None."""
+    """Return a grid of relative strengths in ascending order.
+
+    Args:
+        alphas: numbers in [0, 1); None for the default grid.
+
+    Returns:
+        [n_alphas] float64.
+
+    Raises:
+        InputError: `alphas` is empty, not 1-D, or holds something else.
+    """
     try:
         grid = np.asarray(default_alphas() if alphas is None else alphas, dtype=np.float64)
     except (TypeError, ValueError):
@@ -35,121 +48,101 @@ def checked_alphas(alphas: object = None) -> np.ndarray:
     return np.sort(grid)
 
 
-class Svd(NamedTuple):
-    """Thin singular value decomposition: u [..., n, r], s [..., r], vh [..., r, D]."""
+class Fit(NamedTuple):
+    """A source factorised on some rows, X = U S V', and its targets Y there.
 
-    u: Tensor
-    s: Tensor
-    vh: Tensor
-
-
-def svd(x: Tensor) -> Svd:
-    return Svd(*torch.linalg.svd(x, full_matrices=False))
-
-
-class TwoFoldPath:
-    """A source, factorised once for every alpha and every target.
-
-    Singular values within `unseen` of the largest are left out: rounding of what the rows were compressed to.
+    s: [..., r] singular values, descending.
+    directions: [..., D, r], V.
+    coefficients: [..., r, T], U'Y.
     """
 
-    def __init__(
-        self, x: Folds, solver: Solver = "cutoff", alphas: np.ndarray | None = None, unseen: float = 0.0
-    ) -> None:
+    s: Tensor
+    directions: Tensor
+    coefficients: Tensor
+
+
+class Residual(Protocol):
+    """Squared errors of every target column on some rows, for weights [..., r, T] along the directions of a fit."""
+
+    def squares(self, weights: Tensor) -> Tensor:
+        """With all directions: [..., T]."""
+
+    def path(self, weights: Tensor, kept: Tensor) -> Tensor:
+        """With the first kept[a] directions, kept [n_alphas, ...]: [n_alphas, ..., T]."""
+
+
+class Fold(NamedTuple):
+    """A fit of one fold, the residual of its maps on the other fold, and the number of rows of that other fold."""
+
+    fit: Fit
+    residual: Residual
+    n_rows: int
+
+
+@dataclass(frozen=True)
+class TwoFoldCV:
+    """How the strength of a map is chosen.
+
+    Attributes:
+        solver: "cutoff" (truncated SVD) or "ridge" (Tikhonov).
+        alphas: [n_alphas] ascending strengths relative to the largest singular value of the folds, on the device of
+            the features.
+        rcond: singular values up to this fraction of the largest are rounding errors and count as zero.
+    """
+
+    solver: Solver
+    alphas: Tensor
+    rcond: float = 0.0
+
+    @classmethod
+    def of(cls, solver: Solver, alphas: np.ndarray | None, device: torch.device, rcond: float = 0.0) -> "TwoFoldCV":
+        """Check the solver and the grid (None: the default grid). Raises InputError."""
         if solver not in SOLVERS:
             raise InputError(f"solver must be one of {', '.join(SOLVERS)}, got {solver!r}")
-        self.solver = solver
-        self.svds = svd(x.first), svd(x.second)
-        self.full = svd(x.full)
-        # Transposed, so that rows of singular directions are contiguous: [..., r, rows of the other fold].
-        self.projected = self.svds[0].vh @ x.second.mT, self.svds[1].vh @ x.first.mT
-        top = torch.maximum(*(factor.s.amax(-1) for factor in self.svds))
-        self.strengths = top[..., None] * torch.from_numpy(checked_alphas(alphas)).to(top)
-        rounding = max(x.n_first + x.n_second, x.full.shape[-1]) * torch.finfo(top.dtype).eps
-        self.unseen = unseen * top
-        self.floor = self.unseen.clamp(min=rounding)
+        return cls(solver, torch.from_numpy(checked_alphas(alphas)).to(device), rcond)
 
-    def losses(self, y: Folds) -> Tensor:
-        """Score of every alpha for targets y [..., n, T]: [..., n_alphas].
+    def weights(self, folds: tuple[Fold, Fold], full: Fit, widths: Sequence[int]) -> Tensor:
+        """Weights of the fit to all training rows, each target with the strength of its least loss.
 
-        The mean over columns of the root mean squared error, averaged over the two directions.
+        Args:
+            folds: a fit of each fold.
+            full: the fit of both folds together.
+            widths: the columns of each target; they stand side by side as the T columns.
+
+        Returns:
+            [..., r, T] along the directions of `full`. Ties between strengths go to the smallest.
         """
-        score = _cutoff_losses if self.solver == "cutoff" else _ridge_losses
-        total = torch.zeros_like(self.strengths)
-        for fit, known, missing, n_rows in ((0, y.first, y.second, y.n_second), (1, y.second, y.first, y.n_first)):
-            factor = self.svds[fit]
-            losses = score(self.projected[fit], factor.s, factor.u.mT @ known, missing, self.strengths, self.floor)
-            total += losses * (missing.shape[-2] / n_rows) ** 0.5
-        return total / 2
+        top = torch.maximum(folds[0].fit.s[..., 0], folds[1].fit.s[..., 0])
+        strengths = top[..., None] * self.alphas
+        best = self._losses(folds, strengths, self.rcond * top, widths).argmin(0)
+        chosen = strengths.gather(-1, best)[..., None].unbind(-2)
+        each = torch.cat([part.expand(*top.shape, width) for part, width in zip(chosen, widths, strict=True)], -1)
+        return self._weights(full, each, self.rcond * top)
 
-    def strength(self, y: Folds) -> Tensor:
-        """The absolute strength [...] with the least loss for targets y; ties go to the smallest."""
-        return self.strengths.gather(-1, self.losses(y).argmin(-1, keepdim=True))[..., 0]
+    def _losses(self, folds: tuple[Fold, Fold], strengths: Tensor, least: Tensor, widths: Sequence[int]) -> Tensor:
+        """Loss of every strength and target: [n_alphas, ..., n_targets].
 
-    def predict(self, rows: Tensor, y: Folds) -> Tensor:
-        """Map rows [..., m, D] by the fit of all training rows to y [..., n, T]: [..., m, T]."""
-        return (self.project(rows) * self._filter(self.strength(y))[..., None, :]) @ (self.full.u.mT @ y.full)
+        The mean over columns of the root mean squared error, summed over the two directions.
+        """
+        n, width = sum(fold.n_rows for fold in folds), folds[0].fit.directions.shape[-2]
+        floor = least.clamp(min=max(n, width) * torch.finfo(least.dtype).eps)
+        losses = []
+        for fit, residual, n_rows in folds:
+            rmse = (self._path(fit, residual, strengths, floor) / n_rows).sqrt_()
+            losses.append(torch.stack([columns.mean(-1) for columns in rmse.split_with_sizes(list(widths), -1)], -1))
+        return losses[0] + losses[1]
 
-    def project(self, rows: Tensor) -> Tensor:
-        """Coordinates of rows [..., m, D] along the singular directions of all training rows."""
-        return rows @ self.full.vh.mT
-
-    def _filter(self, strength: Tensor) -> Tensor:
-        s, nothing = self.full.s, torch.zeros_like(self.full.s)
+    def _path(self, fit: Fit, residual: Residual, strengths: Tensor, floor: Tensor) -> Tensor:
+        """Squared errors at every strength [..., n_alphas]: [n_alphas, ..., T]."""
         if self.solver == "ridge":
-            return torch.where(s > self.unseen[..., None], s / (s.square() + strength[..., None]), nothing)
-        return torch.where(s > torch.maximum(strength, self.unseen)[..., None], 1 / s, nothing)
+            each = strengths[..., None].unbind(-2)
+            return torch.stack([residual.squares(self._weights(fit, strength, floor)) for strength in each])
+        least = torch.maximum(strengths, floor[..., None]).movedim(-1, 0)
+        return residual.path(self._weights(fit, floor[..., None], floor), (fit.s > least[..., None]).sum(-1))
 
-
-def _ridge_losses(
-    projected: Tensor, s: Tensor, coefficients: Tensor, target: Tensor, strengths: Tensor, floor: Tensor
-) -> Tensor:
-    losses = torch.empty_like(strengths)
-    for a, strength in enumerate(strengths.unbind(-1)):
-        shrink = torch.where(s > floor[..., None], s / (s.square() + strength[..., None]), torch.zeros_like(s))
-        losses[..., a] = _mean_rmse(target - (projected.mT * shrink[..., None, :]) @ coefficients)
-    return losses
-
-
-def _cutoff_losses(
-    projected: Tensor, s: Tensor, coefficients: Tensor, target: Tensor, strengths: Tensor, floor: Tensor
-) -> Tensor:
-    """Peel the directions off the residual from the strongest cut to the weakest: one product in all, not one an alpha.
-
-    Residuals, and not sums of squares, so that small errors keep all their digits.
-    """
-    batch = strengths.shape[:-1]
-    projected, coefficients = (
-        projected.reshape(-1, *projected.shape[-2:]),
-        coefficients.reshape(-1, *coefficients.shape[-2:]),
-    )
-    s, strengths = s.reshape(-1, s.shape[-1]), strengths.reshape(-1, strengths.shape[-1])
-    least = torch.maximum(strengths, floor.reshape(-1, 1))
-    kept = (s[:, None, :] > least[:, :, None]).sum(-1).cpu()
-    residual = target.reshape(-1, *target.shape[-2:]).clone()
-    losses = torch.empty_like(strengths)
-    done = torch.zeros_like(kept[:, 0])
-    for a in range(strengths.shape[1] - 1, -1, -1):
-        if bool((kept[:, a] > done).any()):
-            left, right = _band(projected, s, coefficients, done, kept[:, a])
-            residual.baddbmm_(left.mT, right, alpha=-1)
-            losses[:, a] = _mean_rmse(residual)
-        else:
-            losses[:, a] = losses[:, a + 1] if a + 1 < strengths.shape[1] else _mean_rmse(residual)
-        done = kept[:, a]
-    return losses.reshape(*batch, -1)
-
-
-def _band(projected: Tensor, s: Tensor, coefficients: Tensor, start: Tensor, stop: Tensor) -> tuple[Tensor, Tensor]:
-    """Directions start..stop of each problem, padded with zeros to the widest: [b, w, m] and [b, w, T]."""
-    columns = start[:, None] + torch.arange(int((stop - start).max()))
-    inside = (columns < stop[:, None]).to(s.device)
-    columns = columns.clamp(max=s.shape[1] - 1).to(s.device)
-    problems = torch.arange(len(s), device=s.device)[:, None]
-    inverse = torch.where(inside, 1 / s[problems, columns], torch.zeros((), dtype=s.dtype, device=s.device))
-    return projected[problems, columns], coefficients[problems, columns] * inverse[..., None]
-
-
-def _mean_rmse(residual: Tensor) -> Tensor:
-    """Mean over columns of the root mean square over rows: [..., m, T] to [...]."""
-    return residual.square().mean(-2).sqrt().mean(-1)
+    def _weights(self, fit: Fit, strength: Tensor, floor: Tensor) -> Tensor:
+        """Weights [..., r, T] along the directions of a fit, at a strength [..., 1] or one a column [..., T]."""
+        s, strength, floor = fit.s[..., None], strength[..., None, :], floor[..., None, None]
+        if self.solver == "cutoff":
+            return torch.where(s > torch.maximum(strength, floor), 1 / s, 0.0) * fit.coefficients
+        return torch.where(s > floor, s / (s.square() + strength), 0.0) * fit.coefficients

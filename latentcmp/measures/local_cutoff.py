@@ -1,7 +1,7 @@
 """Truncated SVD fits of many neighbourhoods at once, by their Gram matrices where rounding allows.
 
-A Gram matrix knows a squared singular value to about eps of the largest one. Where that leaves a choice or a map
-in doubt, and for that problem alone, the singular value decomposition of the rows themselves decides.
+A Gram matrix holds a squared singular value to about eps of the largest one. Where that leaves a choice or a map
+uncertain, and for that problem alone, the singular value decomposition of the rows themselves is used.
 """
 
 from typing import NamedTuple
@@ -24,7 +24,12 @@ SEPARATED = 1e-7
 
 
 class Factors(NamedTuple):
-    """Rows [b, n, D] as u s v', strongest first, and other rows along v over s: u [b, n, r], s [b, r], [b, r, m]."""
+    """Rows [b, n, D] as u s v', strongest first, and other rows [b, m, D] along v over s.
+
+    u: [b, n, r].
+    s: [b, r].
+    projected: [b, r, m].
+    """
 
     u: Tensor
     s: Tensor
@@ -47,8 +52,10 @@ def factors_of_rows(rows: Tensor, others: Tensor, rank: int) -> Factors:
 class LocalFolds:
     """Both folds of a batch of neighbourhoods, factorised once for every alpha and every target.
 
-    near: the source's neighbourhoods, the first fold before the second. rows: [b, k] where they and the target's
-    rows come from. alphas: [n_alphas] ascending relative strengths.
+    Args:
+        near: the source's neighbourhoods, the first fold before the second.
+        rows: [b, k] int64, their positions among the training rows.
+        alphas: [n_alphas] ascending relative strengths, float64.
     """
 
     def __init__(self, near: GramSpectra, rows: Tensor, alphas: Tensor) -> None:
@@ -68,10 +75,10 @@ class LocalFolds:
         losses = cutoff_losses(y, *self.fits)
         best = losses.amin(1, keepdim=True)
         rounding = 100 * EPS * self.condition[:, None] * losses.amax(1, keepdim=True)
-        doubtful = ((losses > best) & (losses - best <= rounding)).any(1).nonzero()[:, 0]
-        if len(doubtful):
-            self._decompose(doubtful)
-            losses[doubtful] = cutoff_losses(y, *(FoldFit(*(part[doubtful] for part in fit)) for fit in self.fits))
+        uncertain = ((losses > best) & (losses - best <= rounding)).any(1).nonzero()[:, 0]
+        if len(uncertain):
+            self._decompose(uncertain)
+            losses[uncertain] = cutoff_losses(y, *(FoldFit(*(part[uncertain] for part in fit)) for fit in self.fits))
         return self.strengths.gather(1, losses.argmin(1, keepdim=True))[:, 0]
 
     @property
@@ -97,29 +104,37 @@ class LocalFolds:
         if not len(problems):
             return
         for side, factor in enumerate(self.factors):
-            found = factors_of_rows(self.x[side][problems], self.x[1 - side][problems], factor.s.shape[1])
-            for part, fresh in zip(factor, found, strict=True):
-                part[problems] = fresh
+            exact = factors_of_rows(self.x[side][problems], self.x[1 - side][problems], factor.s.shape[1])
+            for part, values in zip(factor, exact, strict=True):
+                part[problems] = values
         self.condition[problems] = 0
         self.fits = self._fits()
 
 
 def local_weights(near: GramSpectra, query: Tensor, strengths: Tensor) -> Tensor:
-    """What each neighbour counts for in the prediction at a query [b, D]: [b, t, k] for strengths [b, t].
+    """Weights of the neighbours in the prediction at a query.
 
     The prediction of centred target rows y [b, k, D_Y] is weights @ y. Singular values strictly above a strength
-    are kept.
+    are kept. Weights from a Gram matrix are refined once against the residual of the query.
+
+    Args:
+        near: the source's neighbourhoods, k rows each.
+        query: [b, D].
+        strengths: [b, t], absolute.
+
+    Returns:
+        [b, t, k].
     """
     x, query = near.x, (query - near.mean)[:, None]
     factors = factors_of_gram(near.whole, x @ query.mT)
     weights = _filtered(factors, strengths, factors.projected.mT)
-    missing = query - weights @ x
+    residual = query - weights @ x
     squares = factors.s.square().clamp(min=TINY)[:, None]
-    weights += _filtered(factors, strengths, missing @ x.mT @ factors.u / squares)
-    doubtful = _doubtful(factors.s, strengths).nonzero()[:, 0]
-    if len(doubtful):
-        exact = factors_of_rows(x[doubtful], query[doubtful], factors.s.shape[1])
-        weights[doubtful] = _filtered(exact, strengths[doubtful], exact.projected.mT)
+    weights += _filtered(factors, strengths, residual @ x.mT @ factors.u / squares)
+    uncertain = _uncertain(factors.s, strengths).nonzero()[:, 0]
+    if len(uncertain):
+        exact = factors_of_rows(x[uncertain], query[uncertain], factors.s.shape[1])
+        weights[uncertain] = _filtered(exact, strengths[uncertain], exact.projected.mT)
     return weights
 
 
@@ -127,8 +142,8 @@ def _filtered(factors: Factors, strengths: Tensor, along: Tensor) -> Tensor:
     return torch.where(factors.s[:, None] > strengths[..., None], along, 0.0) @ factors.u.mT
 
 
-def _doubtful(s: Tensor, strengths: Tensor) -> Tensor:
-    """Problems [b] where rounding of the Gram matrix blurs a cut, or the inverse of what one of them keeps."""
+def _uncertain(s: Tensor, strengths: Tensor) -> Tensor:
+    """Problems [b] where rounding of the Gram matrix makes a cut or a kept inverse uncertain."""
     squares = torch.nn.functional.pad((s / s[:, :1]).square().nan_to_num(), (1, 1), value=0.0)
     kept = (s[:, None] > strengths[..., None]).sum(-1)
     last, next_ = squares.gather(1, kept), squares.gather(1, kept + 1)

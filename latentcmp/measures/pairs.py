@@ -1,4 +1,4 @@
-"""Errors between all ordered pairs of feature matrices; the work on a source is shared by all its targets."""
+"""Row errors of feature matrices in memory; the work on a source is shared by all its targets."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentcmp.errors import InputError
-from latentcmp.measures.cross_validation import Solver, TwoFoldPath
+from latentcmp.measures.cross_validation import Solver, TwoFoldCV
+from latentcmp.measures.global_paths import TRAINING, fit_maps
 from latentcmp.measures.inputs import Rows, local_points
 from latentcmp.measures.local import local_errors
-from latentcmp.measures.procrustes import orthogonal_map, padded
+from latentcmp.measures.procrustes import distortion, orthogonal_map
 from latentcmp.measures.registry import Measure
-from latentcmp.statistics.compressed import Compressed
+from latentcmp.measures.row_source import RowSource
 
 
 def pointwise_errors(
@@ -24,60 +24,49 @@ def pointwise_errors(
     solver: Solver = "cutoff",
     alphas: np.ndarray | None = None,
 ) -> list[Tensor]:
-    """Row errors [n_test] of each target rebuilt from `source` (definitions: latentcmp.metrics)."""
+    """Errors of the test rows of each target, reconstructed from `source` (definitions: `latentcmp.metrics`).
+
+    Args:
+        source: D_X columns.
+        targets: with the same rows as the source.
+        measure: "gfre", "gfrd" or "lfre".
+        n_local_points: k of "lfre"; None for the smaller width of the pair.
+        solver: "cutoff" (truncated SVD) or "ridge".
+        alphas: relative strengths; None for the default grid.
+
+    Returns:
+        [n_test] float64 for each target.
+
+    Raises:
+        InputError: the options are not valid, or there are too few training rows.
+    """
     if measure == "lfre":
         return _local(source, targets, n_local_points, solver, alphas)
-    path = TwoFoldPath(source.folds, solver, alphas)
-    return [_missing(path, source, target, measure).norm(dim=1) for target in targets]
+    return _global(source, targets, measure, TwoFoldCV.of(solver, alphas, source.train.device))
+
+
+def _global(source: Rows, targets: Sequence[Rows], measure: Measure, rules: TwoFoldCV) -> list[Tensor]:
+    folds = RowSource.of_rows(source.train, torch.cat([target.train for target in targets], 1))
+    widths = [target.width for target in targets]
+    fitted = next(fit_maps([folds], widths, folds.fold_sizes, rules))
+    predicted = fitted.predict(source.test).split_with_sizes(widths, 1)
+    if measure == "gfre":
+        return [(target.test - rows).norm(dim=1) for target, rows in zip(targets, predicted, strict=True)]
+    train = folds.rows(TRAINING)
+    rotations = [orthogonal_map(train, rows) for rows in fitted.predict(train).split_with_sizes(widths, 1)]
+    pairs = zip(predicted, rotations, strict=True)
+    return [distortion(source.test, *pair).norm(dim=1) for pair in pairs]
 
 
 def _local(
-    source: Rows,
-    targets: Sequence[Rows],
-    n_local_points: int | None,
-    solver: Solver,
-    alphas: np.ndarray | None,
+    source: Rows, targets: Sequence[Rows], n_local_points: int | None, solver: Solver, alphas: np.ndarray | None
 ) -> list[Tensor]:
     by_k: dict[int, list[int]] = {}
     for t, target in enumerate(targets):
         by_k.setdefault(local_points(source, target, n_local_points), []).append(t)
     errors: dict[int, Tensor] = {}
     for k, members in by_k.items():
-        rows = [(targets[t].train, targets[t].test) for t in members]
-        found = local_errors(source.train, source.test, rows, k, solver=solver, alphas=alphas)
-        errors.update(zip(members, found, strict=True))
+        rows = [targets[t] for t in members]
+        of_k = local_errors(source.train, source.test, rows, k, solver=solver, alphas=alphas)
+        errors.update(zip(members, of_k, strict=True))
     return [errors[t] for t in range(len(targets))]
-
-
-def compressed_errors(
-    source: Compressed,
-    targets: Sequence[Compressed],
-    measure: Measure,
-    solver: Solver = "cutoff",
-    alphas: np.ndarray | None = None,
-    unseen: float = 0.0,
-) -> list[Tensor]:
-    """GFRE or GFRD of each target, 0-dimensional, without the rows themselves."""
-    if measure == "lfre":
-        raise InputError("local errors need the rows themselves; statistics give gfre and gfrd")
-    path = TwoFoldPath(source.folds, solver, alphas, unseen)
-    return [_missing(path, source, target, measure).norm() / source.n_test**0.5 for target in targets]
-
-
-def resolved_errors(
-    source: Compressed, target: Compressed, source_rows: Tensor, target_rows: Tensor, unseen: float = 0.0
-) -> Tensor:
-    """Row errors [n] of rows at hand, [n, D_X] and [n, D_Y] as they are, under the global map of the training rows."""
-    path = TwoFoldPath(source.folds, unseen=unseen)
-    predicted = path.predict(source.scaling(source_rows.double()), target.folds)
-    return (target.scaling(target_rows.double()) - predicted).norm(dim=1)
-
-
-def _missing(path: TwoFoldPath, source: Rows | Compressed, target: Rows | Compressed, measure: Measure) -> Tensor:
-    """What a global map of the source lacks on the test rows: of the target, or of its own best orthogonal version."""
-    if measure == "gfre":
-        return target.test - path.predict(source.test, target.folds)
-    train = source.folds.full
-    predicted = path.predict(torch.cat([train, source.test]), target.folds)
-    rotation = orthogonal_map(train, predicted[: len(train)])
-    return padded(predicted[len(train) :], len(rotation)) - padded(source.test, len(rotation)) @ rotation

@@ -1,23 +1,29 @@
-"""The nearest rows of a stream to queries that are known beforehand, with whatever else belongs to those rows."""
+"""The nearest rows of a stream to fixed queries, with other features of those rows."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from latentcmp.errors import InputError
 from latentcmp.measures.nearest import distances_to, nearest_of_block
+from latentcmp.statistics.storage import METADATA, check_metadata, prefixed, under
 
 BLOCK = 4096  # rows whose distances are formed at once
 TEMPORARY_BYTES = 64 << 20
 NO_ROW = torch.iinfo(torch.int64).max
+KIND = "running neighbours"
+PAYLOAD = "payload"
 
 
 class Neighbours(NamedTuple):
     """The k nearest rows of each query, nearest first, exact ties by row number.
 
-    `squared_distances` [m, k] (float64), `rows` [m, k] (int64, numbers in the stream), `payload` {name: [m, k, ...]}.
+    Attributes:
+        squared_distances: [m, k] float64.
+        rows: [m, k] int64, numbers in the stream.
+        payload: {name: [m, k, ...]}, the other features of those rows.
     """
 
     squared_distances: Tensor
@@ -26,13 +32,19 @@ class Neighbours(NamedTuple):
 
 
 class RunningNeighbours:
-    """The k nearest rows (Euclidean) to `queries` [m, D] among all rows of a stream, and their payload.
+    """The k nearest rows (Euclidean) to fixed queries among all rows of a stream, and their payload.
 
-    As `latentcmp.measures.nearest.nearest` on all rows at once, to the last bit, however the stream is cut, in
-    whatever order its pieces come, and however it is shared out to objects that merge: ranked and held are
-    `exact_squared_distances` (float64), which do not depend on what else is in a block. Fast where rows are centred and
-    scaled. Held are the neighbours and one block of rows; temporaries are bounded. Raises InputError for queries that
-    are not finite.
+    The result is that of `latentcmp.measures.nearest.nearest` on all rows at once, to the last bit, however the stream
+    is cut, in any order, and however it is divided among objects that merge: rows are ranked by
+    `exact_squared_distances`, which do not depend on the other rows of a block. Memory holds the neighbours, one block
+    of rows and bounded temporaries.
+
+    Args:
+        queries: [m, D], finite; compared in float64, fast where rows are centred and scaled.
+        k: neighbours of each query, at least 1.
+
+    Raises:
+        InputError: the queries or k are not valid.
     """
 
     def __init__(self, queries: Tensor, k: int) -> None:
@@ -54,10 +66,15 @@ class RunningNeighbours:
         self._filled = 0
 
     def update(self, x: Tensor, payload: Mapping[str, Tensor], start: int) -> None:
-        """Add rows start, start + 1, ... of the stream: x [n, D] and what belongs to them, {name: [n, ...]}.
+        """Add rows start, start + 1, ... of the stream.
 
-        A row with a NaN or an infinity is nobody's neighbour. Raises InputError for shapes, names, dtypes or devices
-        that do not fit.
+        Args:
+            x: [n, D] on the device of the queries; a row with a NaN or an infinity is never a neighbour.
+            payload: {name: [n, ...]}, kept for the neighbours; the same names, shapes and dtypes every time.
+            start: the number of the first row.
+
+        Raises:
+            InputError: shapes, names, dtypes or devices do not fit.
         """
         self._check(x, payload, start)
         held = self._like(payload)
@@ -74,24 +91,23 @@ class RunningNeighbours:
                 self._empty_block()
 
     def merge(self, other: "RunningNeighbours") -> None:
-        """Add the rows that another has seen for the same queries and k. The payload must be alike."""
+        """Add the rows of another object with the same queries, k and kind of payload.
+
+        Raises:
+            InputError: queries, k or payload differ.
+        """
         if self.k != other.k or not torch.equal(self.queries, other.queries.to(self.queries.device)):
             raise InputError(f"only neighbours of the same queries and k merge, got k {self.k} and {other.k}")
         other._empty_block()
-        if other._payload is None:
-            return
-        device = self.queries.device
-        squared, rows = other._best.squared_distances.to(device), other._best.rows.to(device)
-        payload = {name: values.to(device) for name, values in other._best.payload.items()}
-        nearest = {name: values[:, 0] for name, values in payload.items()}
-        self._check_payload(nearest, len(self.queries))
-        self._like(nearest)
-        for chosen in self._slices():
-            some = {name: values[chosen] for name, values in payload.items()}
-            self._put(chosen, Neighbours(squared[chosen], rows[chosen], some))
+        if other._payload is not None:
+            self._merge(other._best)
 
-    def neighbours(self) -> Neighbours:
-        """The k nearest of all rows so far. Raises InputError for fewer than k rows, and where a row came twice."""
+    def compute(self) -> Neighbours:
+        """Return copies of the k nearest of all rows so far.
+
+        Raises:
+            InputError: there are fewer than k finite rows, or a row number came twice.
+        """
         self._empty_block()
         squared, rows, payload = self._best
         if bool((rows == NO_ROW).any()):
@@ -100,6 +116,42 @@ class RunningNeighbours:
         if bool((in_order[:, 1:] == in_order[:, :-1]).any()):
             raise InputError("a row number came twice; every row of the stream needs a number of its own")
         return Neighbours(squared.clone(), rows.clone(), {name: values.clone() for name, values in payload.items()})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return copies of all tensors, and kind and k under "metadata"."""
+        self._empty_block()
+        squared, rows, payload = self._best
+        state = {"queries": self.queries.clone(), "squared_distances": squared.clone(), "rows": rows.clone()}
+        held = {name: values.clone() for name, values in payload.items()}
+        return {**state, **prefixed(PAYLOAD, held), METADATA: self.metadata()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Replace all rows by those of a `state_dict` of the same queries and k, from any device.
+
+        Raises:
+            InputError: the state is of another kind, k or queries.
+        """
+        check_metadata(state, self.metadata())
+        if not torch.equal(self.queries, state["queries"].to(self.queries.device)):
+            raise InputError("a state of other queries cannot be loaded; make the object with the same queries")
+        self.reset()
+        self._merge(Neighbours(state["squared_distances"], state["rows"], under(PAYLOAD, state)))
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the kind and k, which a state to load must have."""
+        return {"kind": KIND, "k": self.k}
+
+    def _merge(self, other: Neighbours) -> None:
+        """Take the neighbours of other rows, from any device, into these."""
+        device = self.queries.device
+        squared, rows = other.squared_distances.to(device), other.rows.to(device)
+        payload = {name: values.to(device) for name, values in other.payload.items()}
+        nearest = {name: values[:, 0] for name, values in payload.items()}
+        self._check_payload(nearest, len(self.queries))
+        self._like(nearest)
+        for chosen in self._slices():
+            some = {name: values[chosen] for name, values in payload.items()}
+            self._put(chosen, Neighbours(squared[chosen], rows[chosen], some))
 
     def _empty_block(self) -> None:
         """Take the rows of the block into the neighbours."""

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from latentcmp.errors import InputError
 from latentcmp.hooks.layout import Reduce
+from latentcmp.measures.global_errors import GlobalMaps, fit_global_maps
 from latentcmp.measures.inputs import Rows, root_mean_square
-from latentcmp.measures.pairs import pointwise_errors, resolved_errors
+from latentcmp.measures.pairs import pointwise_errors
 from latentcmp.measures.similarity import effective_rank, linear_cka
 from latentcmp.monitor.layer import Layer, as_rows
 from latentcmp.monitor.ranks import Ranks
@@ -65,7 +66,8 @@ def measure(layer: Layer, seen: Observation, ranks: Ranks, local: bool) -> dict[
     """
     if ranks.group is not None:
         seen.statistics.all_reduce(ranks.group)
-    gfre = seen.statistics.errors()
+    maps = fit_global_maps(seen.statistics)
+    gfre = maps.errors()
     if not bool(torch.isfinite(gfre).all()):
         raise InputError(f"layer {layer.point.name!r} held a NaN or an infinity in a test row")
     names = list(seen.statistics.widths)
@@ -77,7 +79,7 @@ def measure(layer: Layer, seen: Observation, ranks: Ranks, local: bool) -> dict[
     record["effective_rank"] = float(effective_rank(seen.statistics)[names.index(NOW)])
     if local:
         record |= _local(layer, seen, ranks)
-    return record | (_resolved(layer, seen, ranks, local) if layer.marks else {})
+    return record | (_resolved(layer, seen, maps, ranks, local) if layer.marks else {})
 
 
 def _local(layer: Layer, seen: Observation, ranks: Ranks) -> dict[str, float]:
@@ -92,15 +94,14 @@ def _local(layer: Layer, seen: Observation, ranks: Ranks) -> dict[str, float]:
     }
 
 
-def _resolved(layer: Layer, seen: Observation, ranks: Ranks, local: bool) -> dict[str, Any]:
+def _resolved(layer: Layer, seen: Observation, maps: GlobalMaps, ranks: Ranks, local: bool) -> dict[str, Any]:
     """GFRE over the test rows of each element or structure, in units of the spread of the whole layer."""
     assert seen.rows is not None
-    moments = seen.statistics.compute()
-    compressed = moments.compressed()
-    rows = {REFERENCE: layer.of_test(layer.reference), NOW: layer.of_test(seen.rows) if local else seen.rows}
+    kept = {REFERENCE: layer.of_test(layer.reference), NOW: layer.of_test(seen.rows) if local else seen.rows}
+    rows = {name: maps.scalings[name](values.double()) for name, values in kept.items()}
     found: dict[str, Any] = {kind: {name: {} for name in marks.names} for kind, marks in layer.marks.items()}
     for direction, (source, target) in DIRECTIONS.items():
-        errors = resolved_errors(compressed[source], compressed[target], rows[source], rows[target], moments.rcond)
+        errors = maps.row_errors(source, rows)[target]
         for kind, marks in layer.marks.items():
             sums = errors.new_zeros(len(marks.names)).index_add_(0, marks.codes, errors.square())
             means = (ranks.sum(sums).cpu() / marks.counts).sqrt().tolist()

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from latentcmp.errors import InputError
 from latentcmp.statistics.augmented import Centred, centred_factors, centred_grams, check_spread, shifted
-from latentcmp.statistics.compressed import Compressed, Folds
 from latentcmp.statistics.scaling import Scaling
 from latentcmp.systems.folds import FOLDS, RowPart
 
@@ -74,31 +73,6 @@ class JointMoments:
         """Return the parts about another pivot [D]."""
         return self._moved(self.pivot - pivot.to(self.pivot.device))
 
-    def compressed(self, columns: Columns | None = None) -> dict[str, Compressed]:
-        """Return for each matrix folds and test part with the inner products of its rows, centred and scaled.
-
-        Args:
-            columns: {name: (matrix, n)} for the first n columns of matrices; None for all matrices.
-
-        Raises:
-            InputError: a part has no rows, a matrix is constant over the training rows, or a value was not finite.
-        """
-        n_first, n_second, n_test = self._checked_counts()
-        self._check_finite()
-        mean = self._mean(self.parts[:2])
-        moved = self._moved(-mean)[:, : len(mean) + 1, : len(mean) + 1]
-        first, second, test = (factor[:, 1:] for factor in self._factors(moved))
-        full = torch.linalg.qr(torch.cat([first, second]), mode="r").R
-        compressed = {}
-        for name, chosen in self._slices(columns).items():
-            scale = (full[:, chosen].square().sum() / (n_first + n_second)).sqrt()
-            scaling = Scaling((self.pivot + mean)[chosen], scale)
-            check_spread(name, scale, scaling.mean, f"{n_first + n_second} training rows")
-            of_folds = [part[:, chosen] / scale for part in (first, second, full)]
-            folds = Folds(of_folds[0], of_folds[1], of_folds[2], n_first, n_second)
-            compressed[name] = Compressed(folds, test[:, chosen] / scale, n_test, scaling)
-        return compressed
-
     def centred(self, part: Part = "train") -> Centred:
         """Return the training rows (both folds) or the test rows about their own mean, for similarities.
 
@@ -138,7 +112,7 @@ class JointMoments:
             columns: {name: (matrix, n)} for the first n columns of matrices; None for all matrices.
 
         Raises:
-            InputError: as `compressed`.
+            InputError: a part has no rows, a matrix is constant over the training rows, or a value was not finite.
         """
         counts, slices, gram = self._checked_counts(), self._slices(columns), self.method == "gram"
         self._check_finite()

@@ -162,7 +162,7 @@ def test_samples_and_neighbours_stay_on_the_device_and_agree_with_the_cpu():
         sample, stream = AtomSample({"x": 8}, 100), RunningNeighbours(queries.to(device), 7)
         sample.update(row_keys(["s"], [5000]), {"x": x.to(device)})
         stream.update(x.to(device), {"x": x.to(device)}, 0)
-        nearest = stream.neighbours()
+        nearest = stream.compute()
         found[device] = [sample.compute().features["x"], nearest.rows, nearest.payload["x"]]
     for ours, theirs in zip(found["cuda"], found["cpu"], strict=True):
         assert ours.is_cuda

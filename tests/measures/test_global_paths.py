@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentcmp.measures import global_paths
+from latentcmp.measures import global_errors
 from latentcmp.statistics import blocked_accumulators
 from latentcmp.statistics.joint import JointStatistics
 from latentcmp.systems.folds import halves, two_folds
@@ -93,7 +93,7 @@ def test_sources_factorised_in_one_batch_give_the_same_bits(method: str, monkeyp
         taken.append(len(sources))
         return [sources]
 
-    monkeypatch.setattr(global_paths, "batches_for", all_of)
+    monkeypatch.setattr(global_errors, "batches_for", all_of)
     np.testing.assert_array_equal(found(features, method), one_by_one)
     assert taken == [4]
 

@@ -61,12 +61,12 @@ def test_pieces_in_any_order_give_the_same_bits(matrices: dict[str, np.ndarray])
     for values in (matrices, copies):
         cuts = [[0, N_TRAIN], [0, 1, 150, N_TRAIN], [*range(0, N_TRAIN, 7), N_TRAIN]]
         pieces = [[slice(*piece) for piece in pairwise(edges)] for edges in cuts]
-        found = [streamed(values, 9, some).errors() for some in (*pieces, pieces[2][::-1])]
+        found = [streamed(values, 9, some).compute() for some in (*pieces, pieces[2][::-1])]
         assert all(torch.equal(errors, found[0]) for errors in found)
 
 
 def test_k_is_the_smaller_width_of_the_pair(matrices: dict[str, np.ndarray]) -> None:
-    found = streamed(matrices, None, [slice(0, N_TRAIN)]).errors()
+    found = streamed(matrices, None, [slice(0, N_TRAIN)]).compute()
     for i, (source, wide) in enumerate((("a", 6), ("b", 9))):
         for j, (target, other) in enumerate((("a", 6), ("b", 9))):
             errors = expected(matrices, source, target, min(wide, other))
@@ -81,6 +81,20 @@ def test_it_is_what_the_metric_gives_on_all_rows(matrices: dict[str, np.ndarray]
     torch.testing.assert_close(found, torch.as_tensor(whole), rtol=1e-10, atol=0)
 
 
+def test_a_state_continues_the_stream_and_reset_forgets_it(matrices: dict[str, np.ndarray]) -> None:
+    tensors = {name: torch.from_numpy(rows) for name, rows in matrices.items()}
+    first = streamed(matrices, 8, [slice(0, 100)])
+    resumed = RunningLocalErrors(statistics(matrices), {name: rows[N_TRAIN:] for name, rows in tensors.items()}, 8)
+    resumed.load_state_dict(first.state_dict())
+    resumed.update({name: rows[100:N_TRAIN] for name, rows in tensors.items()}, 100)
+    assert torch.equal(resumed.compute(), streamed(matrices, 8, [slice(0, N_TRAIN)]).compute())
+    resumed.reset()
+    with pytest.raises(InputError, match="fewer than 8"):
+        resumed.compute()
+    with pytest.raises(InputError, match="n_local_points"):
+        resumed.load_state_dict(streamed(matrices, 5, [slice(0, 100)]).state_dict())
+
+
 def test_bad_rows_are_refused(matrices: dict[str, np.ndarray]) -> None:
     known, rows = statistics(matrices), torch.zeros(4, 6)
     with pytest.raises(InputError, match="the same rows"):
@@ -92,4 +106,4 @@ def test_bad_rows_are_refused(matrices: dict[str, np.ndarray]) -> None:
         found.update({"a": rows}, 0)
     found.update({"a": rows, "b": torch.zeros(4, 9)}, 0)
     with pytest.raises(InputError, match="fewer than 5"):
-        found.errors()
+        found.compute()

@@ -57,7 +57,7 @@ def test_any_cut_order_and_merging_gives_the_nearest_of_all(
     x, queries = rows(kind)
     expected = nearest(x, queries, k)
     for seed in range(2):
-        found = streamed(x, queries, k, seed, n_streams).neighbours()
+        found = streamed(x, queries, k, seed, n_streams).compute()
         assert torch.equal(found.rows, expected)
         for name, values in payload_of(x).items():
             assert torch.equal(found.payload[name], values[expected])
@@ -67,7 +67,7 @@ def test_distances_agree_with_scipy() -> None:
     spatial = pytest.importorskip("scipy.spatial")
     x, queries = rows("gaussian")
     distances, positions = spatial.KDTree(x[:200].numpy()).query(queries.numpy(), k=9)
-    found = streamed(x[:200].float(), queries, 9, seed=0).neighbours()
+    found = streamed(x[:200].float(), queries, 9, seed=0).compute()
     np.testing.assert_array_equal(found.rows, positions)
     np.testing.assert_allclose(found.squared_distances.sqrt(), distances, rtol=1e-5)
     assert found.squared_distances.dtype == torch.float64
@@ -82,7 +82,7 @@ def test_the_same_bits_however_the_stream_is_cut_shared_out_and_blocked(
     expected = direct.gather(1, direct.argsort(dim=1, stable=True)[:, :25])
     for seed, (block, n_streams) in enumerate([(4096, 1), (4096, 4), (16, 1), (16, 2), (17, 3), (1, 2), (300, 1)]):
         monkeypatch.setattr(streaming_nearest, "BLOCK", block)
-        found = streamed(x, queries, 25, seed, n_streams).neighbours()
+        found = streamed(x, queries, 25, seed, n_streams).compute()
         assert torch.equal(found.squared_distances, expected)
         assert torch.equal(found.squared_distances, direct.gather(1, found.rows))
 
@@ -92,7 +92,7 @@ def test_ties_go_to_the_first_row_by_exact_arithmetic() -> None:
     squares = ((queries[:, None] - x) ** 2).sum(-1).to(torch.int64).numpy()
     expected = np.argsort(squares * N_ROWS + np.arange(N_ROWS), axis=1)  # small integers: no rounding
     for k in (1, 50, N_ROWS):
-        found = streamed(x, queries, k, seed=3, n_streams=2).neighbours()
+        found = streamed(x, queries, k, seed=3, n_streams=2).compute()
         np.testing.assert_array_equal(found.rows, expected[:, :k])
         np.testing.assert_array_equal(found.squared_distances, np.take_along_axis(squares, expected[:, :k], 1))
 
@@ -105,12 +105,43 @@ def test_rows_that_are_not_finite_are_nobodys_neighbour_and_reading_on_is_allowe
         odd[:, number] = value
         stream.update(odd, {}, N_ROWS + 3 * number)
     stream.update(x[:200], {}, 0)
-    assert torch.equal(stream.neighbours().rows, nearest(x[:200], queries, 4))
+    assert torch.equal(stream.compute().rows, nearest(x[:200], queries, 4))
     stream.update(x[200:], {}, 200)
-    assert torch.equal(stream.neighbours().rows, nearest(x, queries, 4))
+    assert torch.equal(stream.compute().rows, nearest(x, queries, 4))
     stream.reset()
     with pytest.raises(InputError, match="fewer than 4 finite rows"):
-        stream.neighbours()
+        stream.compute()
+
+
+def test_a_state_holds_all_rows_and_continues_the_stream() -> None:
+    x, queries = rows("gaussian")
+    payload = payload_of(x)
+    first, resumed = RunningNeighbours(queries, 6), RunningNeighbours(queries, 6)
+    first.update(x[:130], {name: values[:130] for name, values in payload.items()}, 0)
+    resumed.update(x[:9], {name: values[:9] for name, values in payload.items()}, 500)  # replaced by the state
+    resumed.load_state_dict(first.state_dict())
+    for stream in (first, resumed):
+        stream.update(x[130:], {name: values[130:] for name, values in payload.items()}, 130)
+        found, expected = stream.compute(), nearest(x, queries, 6)
+        assert torch.equal(found.rows, expected)
+        for name, values in payload.items():
+            assert torch.equal(found.payload[name], values[expected])
+
+
+def test_a_state_of_no_rows_is_empty() -> None:
+    x, queries = rows("gaussian")
+    stream = RunningNeighbours(queries, 3)
+    stream.update(x, {}, 0)
+    stream.load_state_dict(RunningNeighbours(queries, 3).state_dict())
+    with pytest.raises(InputError, match="fewer than 3 finite rows"):
+        stream.compute()
+
+
+def test_a_state_of_other_queries_is_refused() -> None:
+    _, queries = rows("gaussian")
+    for other in (RunningNeighbours(queries + 1, 3), RunningNeighbours(queries, 4), RunningNeighbours(queries[1:], 3)):
+        with pytest.raises(InputError, match="cannot be loaded"):
+            RunningNeighbours(queries, 3).load_state_dict(other.state_dict())
 
 
 def test_bad_input_is_named() -> None:
@@ -130,4 +161,4 @@ def test_bad_input_is_named() -> None:
         stream.merge(RunningNeighbours(queries + 1, 3))
     with pytest.raises(InputError, match="came twice"):
         stream.merge(streamed(x, queries, 3, seed=1))
-        stream.neighbours()
+        stream.compute()

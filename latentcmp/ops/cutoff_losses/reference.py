@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -32,21 +33,58 @@ def cutoff_losses_reference(y: Tensor, first: FoldFit, second: FoldFit) -> Tenso
     return (_losses(first, parts[0], parts[1]) + _losses(second, parts[1], parts[0])) / 2
 
 
-def _losses(fit: FoldFit, fitted: Tensor, scored: Tensor) -> Tensor:
-    """One fold fitted to rows [n_problems, n, D_Y] and scored on rows [n_problems, m, D_Y] of the other."""
-    coefficients, residual = fit.directions.mT @ fitted, scored.clone()
-    position = torch.arange(fit.directions.shape[-1], device=fitted.device)
-    losses = torch.empty(fit.kept.shape, dtype=fitted.dtype, device=fitted.device)
-    done = torch.zeros_like(fit.kept[:, :1])
-    for a in range(fit.kept.shape[1] - 1, -1, -1):
-        kept = fit.kept[:, a : a + 1]
-        band = slice(int(done.min()) if len(done) else 0, int(kept.max()) if len(kept) else 0)
-        inside = (position[band] >= done) & (position[band] < kept)
-        left = torch.where(inside[..., None], fit.projected[:, band], 0.0)
-        residual.baddbmm_(left.mT, coefficients[:, band], alpha=-1)
-        # Equal cuts must have equal losses to the last bit, or rounding would break their tie.
-        fresh = residual.square().mean(-2).sqrt().mean(-1)
-        same = (kept == done)[:, 0] & (a + 1 < fit.kept.shape[1])
-        losses[:, a] = torch.where(same, losses[:, min(a + 1, fit.kept.shape[1] - 1)], fresh)
-        done = kept
-    return losses
+def _losses(fit: FoldFit, fitted: Tensor, held_out: Tensor) -> Tensor:
+    """One fold fitted to [n_problems, n, D_Y] and scored on the other one [n_problems, m, D_Y]."""
+    coefficients = fit.directions.mT @ fitted
+    return truncation_path(fit.projected.mT, coefficients, held_out, fit.kept.T, mean_rmse).T.contiguous()
+
+
+def mean_rmse(residual: Tensor) -> Tensor:
+    """Mean over columns of the root mean square over rows: [..., m, T] to [...]."""
+    return residual.square().mean(-2).sqrt().mean(-1)
+
+
+def truncation_path(
+    source: Tensor, weights: Tensor, target: Tensor, kept: Tensor, score: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Score the residual of a truncated fit at every cutoff.
+
+    Directions are subtracted from the residual from the strongest to the weakest, so all cutoffs together cost one
+    product. Residuals are formed, not differences of sums of squares, so small errors keep all their digits. Equal
+    cutoffs of a problem have scores equal to the last bit, which keeps their tie.
+
+    Args:
+        source: [b, m, r] or [m, r], the rows to predict along each direction, strongest first.
+        weights: [b, r, T] or [r, T], the weight of each direction in each column.
+        target: [b, m, T] or [m, T].
+        kept: [n_alphas, b] or [n_alphas] int64, the leading directions each alpha keeps, not increasing with alpha.
+        score: maps a residual, of the target's shape, to [b, ...] or [...].
+
+    Returns:
+        [n_alphas, b, ...] or [n_alphas, ...], the scores.
+    """
+    residual, cuts = target.clone(), kept.cpu()
+    done, scores = torch.zeros_like(cuts[0]), list[Tensor]()
+    for a in range(len(cuts) - 1, -1, -1):
+        added = cuts[a] > done
+        if bool(added.any()):
+            band = slice(int(done[added].min()), int(cuts[a].max()))
+            subtract_product_(residual, _inside(source, band, done, cuts[a]), weights[..., band, :])
+        scores.append(score(residual) if bool(added.any()) or not scores else scores[-1])
+        done = cuts[a]
+    return torch.stack(scores[::-1])
+
+
+def _inside(source: Tensor, band: slice, start: Tensor, stop: Tensor) -> Tensor:
+    """The directions of a band, zero where a problem does not add them."""
+    if source.dim() == 2:
+        return source[:, band]
+    position = torch.arange(band.start, band.stop)
+    inside = ((position >= start[:, None]) & (position < stop[:, None])).to(source.device)
+    return torch.where(inside[:, None, :], source[..., band], 0.0)
+
+
+def subtract_product_(residual: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Subtract left @ right in place: of matrices, or of batches of matrices."""
+    subtract = residual.addmm_ if residual.dim() == 2 else residual.baddbmm_
+    return subtract(left, right, alpha=-1)
