@@ -95,6 +95,13 @@ def test_a_caller_compiles_into_one_graph_with_the_eager_result(call: tuple[str,
     assert all(torch.equal(*pair) for pair in zip(results, expected, strict=True))
 
 
+@pytest.mark.parametrize("name", ["cutoff_losses", "gram_spectra", "small_svd"])
+def test_results_are_constants_for_autograd(name: str) -> None:
+    function, arguments = make_call(name)
+    differentiable = tree_map_only(Tensor, lambda x: x.requires_grad_(x.is_floating_point()), arguments)
+    assert not any(part.requires_grad for part in tree_leaves(function(*differentiable)))
+
+
 @pytest.mark.parametrize("empty", [False, True])
 def test_fake_tensors_are_like_the_real_ones(call: tuple[str, str], empty: bool) -> None:
     name, backend = call

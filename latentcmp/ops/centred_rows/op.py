@@ -16,13 +16,17 @@ torch.library.define(
     "(Tensor x, Tensor rows, Tensor centre, Tensor(a!) out, Tensor(b!) squares, str backend) -> ()",
 )
 
+# Not differentiable: results are constants, instead of a warning in the backward pass.
+torch.library.impl("latentcmp::centred_rows", "Autograd", torch.library.fallthrough_kernel)
+
 
 @torch.library.impl("latentcmp::centred_rows", ("CPU", "CUDA"))
-@torch.no_grad()
 def _centred_rows(x: Tensor, rows: Tensor, centre: Tensor, out: Tensor, squares: Tensor, backend: str) -> None:
-    use_kernel = backend == "cpu" and x.dtype in native.DTYPES
-    kernel = native.centred_rows_cpu if use_kernel else centred_rows_reference
-    kernel(x, rows, centre, out, squares)
+    if backend == "cpu" and x.dtype in native.DTYPES:
+        native.centred_rows_cpu(x, rows, centre, out, squares)
+        return
+    with torch.no_grad():
+        centred_rows_reference(x, rows, centre, out, squares)
 
 
 def _fake(x: Tensor, rows: Tensor, centre: Tensor, out: Tensor, squares: Tensor, backend: str) -> None:

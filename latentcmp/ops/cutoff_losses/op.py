@@ -10,11 +10,6 @@ from latentcmp.ops.cutoff_losses.reference import FoldFit, cutoff_losses_referen
 
 BACKENDS = {"cpu": ("cpu", "reference"), "cuda": ("cuda", "reference")}
 """By device type, the preferred one first."""
-_KERNELS = {
-    "cpu": native.cutoff_losses_cpu,
-    "cuda": native.cutoff_losses_cuda,
-    "reference": cutoff_losses_reference,
-}
 
 torch.library.define(
     "latentcmp::cutoff_losses",
@@ -22,9 +17,11 @@ torch.library.define(
     "Tensor second_rows, Tensor second_directions, Tensor second_projected, Tensor second_kept, str backend) -> Tensor",
 )
 
+# Not differentiable: results are constants, instead of a warning in the backward pass.
+torch.library.impl("latentcmp::cutoff_losses", "Autograd", torch.library.fallthrough_kernel)
+
 
 @torch.library.impl("latentcmp::cutoff_losses", ("CPU", "CUDA"))
-@torch.no_grad()
 def _cutoff_losses(
     y: Tensor,
     first_rows: Tensor,
@@ -39,7 +36,11 @@ def _cutoff_losses(
 ) -> Tensor:
     first = FoldFit(first_rows, first_directions, first_projected, first_kept)
     second = FoldFit(second_rows, second_directions, second_projected, second_kept)
-    return _KERNELS[backend](y, first, second)
+    if backend == "reference":
+        with torch.no_grad():
+            return cutoff_losses_reference(y, first, second)
+    kernel = native.cutoff_losses_cpu if backend == "cpu" else native.cutoff_losses_cuda
+    return kernel(y, first, second)
 
 
 def _fake(

@@ -17,6 +17,9 @@ torch.library.define(
     "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 
+# Not differentiable: results are constants, instead of a warning in the backward pass.
+torch.library.impl("latentcmp::gram_spectra", "Autograd", torch.library.fallthrough_kernel)
+
 
 @torch.library.impl("latentcmp::gram_spectra", ("CPU", "CUDA"))
 @torch.no_grad()

@@ -13,6 +13,9 @@ BACKENDS = {"cpu": ("reference",), "cuda": ("cuda", "reference")}
 
 torch.library.define("latentcmp::small_svd", "(Tensor rows, str backend) -> (Tensor, Tensor, Tensor)")
 
+# Not differentiable: results are constants, instead of a warning in the backward pass.
+torch.library.impl("latentcmp::small_svd", "Autograd", torch.library.fallthrough_kernel)
+
 
 @torch.library.impl("latentcmp::small_svd", ("CPU", "CUDA"))
 @torch.no_grad()
