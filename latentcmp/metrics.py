@@ -22,8 +22,8 @@ from torch import Tensor
 from latentcmp.errors import InputError
 from latentcmp.measures.cross_validation import Solver, checked_alphas
 from latentcmp.measures.inputs import root_mean_square, split_rows
+from latentcmp.measures.measure import ErrorName
 from latentcmp.measures.pairs import pointwise_errors
-from latentcmp.measures.registry import Measure
 from latentcmp.systems.folds import resolve_split
 
 Matrix: TypeAlias = Tensor | np.ndarray
@@ -125,7 +125,7 @@ def local_reconstruction_error(
 
 
 def _pointwise(
-    measure: Measure,
+    measure: ErrorName,
     X: Matrix,
     Y: Matrix,
     test_idx: Any,

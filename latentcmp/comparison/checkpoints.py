@@ -19,7 +19,7 @@ from latentcmp.comparison.from_matrices import compare_features
 from latentcmp.errors import InputError, LatentcmpError
 from latentcmp.features.data import Features
 from latentcmp.features.extract import extract, structures_manifest
-from latentcmp.measures.registry import Measure
+from latentcmp.measures.measure import ErrorName
 from latentcmp.measures.similarity import effective_rank, linear_cka
 from latentcmp.models.registry import FAMILIES, ModelSpec, check_available, identity, load, parse
 from latentcmp.monitor.observation import DIRECTIONS, NOW, REFERENCE
@@ -31,7 +31,7 @@ from latentcmp.systems.screen import Screening, screen
 from latentcmp.systems.split import rows_by_group
 from latentcmp.systems.system import in_canonical_order, set_hash
 
-ERRORS: tuple[Measure, ...] = ("gfre", "lfre")
+ERRORS: tuple[ErrorName, ...] = ("gfre", "lfre")
 COLUMNS = (
     "checkpoint",
     "step",

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from latentcmp._runtime.versions import versions
-from latentcmp.comparison.pairwise import Job
+from latentcmp.comparison.pairwise import accumulated, pairwise_level
 from latentcmp.comparison.result import Comparison
 from latentcmp.errors import InputError
 from latentcmp.measures.cross_validation import Solver, checked_alphas
-from latentcmp.measures.registry import Measure, check_measures
+from latentcmp.measures.measure import MeasureOptions
+from latentcmp.measures.registry import DEFAULT_MEASURES, check_measures
 from latentcmp.metrics import as_matrix, checked_split
 from latentcmp.statistics.accumulator import Labels, Limits, RowAccumulator
 from latentcmp.statistics.row_sample import row_keys
@@ -27,7 +28,7 @@ def compare_features(
     test_idx: Any = None,
     train_idx: Any = None,
     groups: Sequence[Any] | None = None,
-    measures: Sequence[Measure] = ("gfre", "lfre"),
+    measures: Sequence[str] = DEFAULT_MEASURES,
     n_local_points: int | None = None,
     *,
     solver: Solver = "cutoff",
@@ -57,10 +58,10 @@ def compare_features(
             raise InputError("groups make the split; give them, or test_idx and train_idx, not both")
         test_idx = rows_by_group(labels, n, test_fraction, seed)
     train, test = checked_split(matrices, train_idx, test_idx)
-    job = Job(tuple(measures), n_local_points, solver, checked_alphas(alphas))
+    options = MeasureOptions(n_local_points, solver, checked_alphas(alphas))
     gathered = gather_rows(matrices, train, test, Limits(local_train_rows, local_test_rows))
-    level = job.run(gathered, labels.__getitem__)
-    manifest = {"versions": versions(), "solver": solver, "alphas": job.alphas.tolist()}
+    level = pairwise_level(accumulated(gathered, options, labels.__getitem__), measures, options)
+    manifest = {"versions": versions(), "solver": solver, "alphas": options.alphas.tolist()}
     return Comparison(tuple(matrices), level, manifest=manifest)
 
 

@@ -1,96 +1,135 @@
-"""From what was gathered of some rows to the errors between all ordered pairs of their matrices."""
+"""From accumulated rows, or rows in memory, to the values of measures between all ordered pairs of matrices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
+import torch
 from torch import Tensor
 
 from latentcmp._runtime.devices import map_over_cores
 from latentcmp._runtime.settings import one_torch_thread
 from latentcmp.comparison.result import Level
+from latentcmp.errors import InputError
 from latentcmp.measures.bootstrap import Owners, Summary
-from latentcmp.measures.cross_validation import Solver
-from latentcmp.measures.error_matrix import ErrorMatrix
+from latentcmp.measures.error_matrix import ErrorMatrix, FeatureValues
 from latentcmp.measures.inputs import Rows, local_points
-from latentcmp.measures.pairs import pointwise_errors
-from latentcmp.measures.registry import Measure
+from latentcmp.measures.measure import Measure, MeasureOptions
+from latentcmp.measures.registry import MEASURES
 from latentcmp.statistics.accumulator import RowAccumulator
 from latentcmp.statistics.joint import JointStatistics
-from latentcmp.statistics.readout import Columns
+
+Advance = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Job:
-    """Which measures, and how, between all ordered pairs of the matrices that were gathered."""
+class LevelInput:
+    """Rows of one kind (atoms, or structures) as measures take them.
 
-    measures: tuple[Measure, ...]
-    n_local_points: int | None
-    solver: Solver
-    alphas: np.ndarray
+    Args:
+        rows: scaled rows of every matrix: all of them, or a sample.
+        owners: the structure of each test row in `rows`.
+        statistics: returns the joint statistics of all rows, computed when first called.
+        n_train: the number of all training rows.
+        n_test: the number of all test rows.
+        complete: whether `rows` hold all test rows.
+    """
 
-    def run(
-        self,
-        gathered: RowAccumulator,
-        structure: Callable[[int], str] = str,
-        advance: Callable[[int, int], None] = lambda done, total: None,
-        columns: Columns | None = None,
-    ) -> Level:
-        """All measures of all pairs: of the matrices, or of `columns`. `structure` names the one of a number.
-
-        A global error is that of all rows. A local one, and what stands behind both (interval, median, the structure
-        with the largest share), is that of the rows kept. `advance(done, total)` is called after each source of the
-        local errors.
-        """
-        joint = gathered.tree.total().joint()
-        rows, owners, complete = self._rows(gathered, joint, structure, columns)
-        found: dict[str, ErrorMatrix] = {}
-        for measure in self.measures:
-            cells = self._cells(measure, list(rows.values()), owners, advance)
-            if measure != "lfre" and not complete:
-                cells = _with_values(cells, joint.errors(measure, self.solver, self.alphas, columns))
-            found[measure] = ErrorMatrix(measure, tuple(rows), cells)
-        n_train, n_test = int(joint.counts[:2].sum()), int(joint.counts[2])
-        neighbours = [[local_points(x, y, self.n_local_points) for y in rows.values()] for x in rows.values()]
-        return Level(found, n_train, n_test, neighbours if "lfre" in self.measures else None)
-
-    def _rows(
-        self,
-        gathered: RowAccumulator,
-        joint: JointStatistics,
-        structure: Callable[[int], str],
-        columns: Columns | None,
-    ) -> tuple[dict[str, Rows], Owners, bool]:
-        """The rows kept, scaled as all rows are, with folds of all; whose the test rows are, and if they are all."""
-        with one_torch_thread():  # more would change the last bits
-            sides = joint.compressed(columns)
-        train, test = gathered.sampled(0), gathered.sampled(1)
-        rows = {}
-        for name, side in sides.items():
-            matrix, width = columns[name] if columns else (name, gathered.widths[name])
-            seen, unseen = (side.scaling(kept.values[matrix][:, :width].double()) for kept in (train, test))
-            rows[name] = Rows(seen, unseen, side.folds)
-        return rows, Owners([structure(number) for number in test.owners.tolist()]), test.complete
-
-    def _cells(
-        self, measure: Measure, rows: list[Rows], owners: Owners, advance: Callable[[int, int], None]
-    ) -> list[list[Summary]]:
-        def cells_of(source: Rows) -> list[Summary]:
-            options = {"n_local_points": self.n_local_points, "solver": self.solver, "alphas": self.alphas}
-            errors = pointwise_errors(source, rows, measure, **options)  # type: ignore[arg-type]
-            return [owners.summarise(row_errors) for row_errors in errors]
-
-        if measure != "lfre":
-            return map_over_cores(cells_of, rows, rows[0].train.device)
-        cells = []
-        for source in rows:  # each spreads its own batches over the cores
-            cells.append(cells_of(source))
-            advance(len(cells), len(rows))
-        return cells
+    rows: dict[str, Rows]
+    owners: Owners
+    statistics: Callable[[], JointStatistics]
+    n_train: int
+    n_test: int
+    complete: bool
 
 
-def _with_values(cells: list[list[Summary]], values: Tensor) -> list[list[Summary]]:
-    return [
-        [replace(cell, value=value) for cell, value in zip(row, found, strict=True)]
-        for row, found in zip(cells, values.tolist(), strict=True)
-    ]
+def accumulated(
+    accumulator: RowAccumulator, options: MeasureOptions, structure: Callable[[int], str] = str
+) -> LevelInput:
+    """Sampled rows, scaled as all rows are and with folds of all, and the statistics of all rows.
+
+    Args:
+        accumulator: the accumulated rows.
+        options: their `columns` choose the leading columns of matrices.
+        structure: names the structure of a number.
+    """
+    joint = accumulator.tree.total().joint()
+    with one_torch_thread():  # more would change the last bits
+        sides = joint.compressed(options.columns)
+    train, test = accumulator.sampled(0), accumulator.sampled(1)
+    rows = {}
+    for name, side in sides.items():
+        matrix, width = options.columns[name] if options.columns else (name, accumulator.widths[name])
+        scaled = [side.scaling(kept.values[matrix][:, :width].double()) for kept in (train, test)]
+        rows[name] = Rows(scaled[0], scaled[1], side.folds)
+    owners = Owners([structure(number) for number in test.owners.tolist()])
+    n_train, n_test = int(joint.counts[:2].sum()), int(joint.counts[2])
+    return LevelInput(rows, owners, lambda: joint, n_train, n_test, test.complete)
+
+
+def pairwise_level(
+    given: LevelInput,
+    measures: Sequence[str],
+    options: MeasureOptions,
+    advance: Advance = lambda done, total: None,
+) -> Level:
+    """All measures of all ordered pairs of matrices.
+
+    Args:
+        given: the rows.
+        measures: names in `MEASURES`.
+        options: options of the measures.
+        advance: called with (done, total) sources of a measure that distributes its own work over the cores.
+    """
+    matrices, singles = {}, {}
+    for measure in (MEASURES[name] for name in measures):
+        if measure.row_errors:
+            matrices[measure.name] = _error_matrix(measure, given, options, advance)
+        elif measure.kind == "pair":
+            matrices[measure.name] = ErrorMatrix(measure.name, tuple(given.rows), _values(measure, given, options))
+        else:
+            singles[measure.name] = FeatureValues(measure.name, tuple(given.rows), _values(measure, given, options))
+    rows = given.rows.values()
+    neighbours = [[local_points(x, y, options.n_local_points) for y in rows] for x in rows]
+    return Level(matrices, given.n_train, given.n_test, neighbours if "lfre" in measures else None, singles)
+
+
+def _error_matrix(measure: Measure, given: LevelInput, options: MeasureOptions, advance: Advance) -> ErrorMatrix:
+    """Errors of the given rows with their summaries; the values are those of all rows where statistics give them."""
+    cells = _cells(measure, list(given.rows.values()), given.owners, options, advance)
+    if measure.statistics and not given.complete:
+        values = measure.statistics(given.statistics(), options)
+        cells = [
+            [replace(cell, value=value) for cell, value in zip(*pair, strict=True)]
+            for pair in zip(cells, values.tolist(), strict=True)
+        ]
+    values = torch.tensor([[cell.value for cell in row] for row in cells], dtype=torch.float64)
+    return ErrorMatrix(measure.name, tuple(given.rows), values, cells)
+
+
+def _cells(
+    measure: Measure, rows: list[Rows], owners: Owners, options: MeasureOptions, advance: Advance
+) -> list[list[Summary]]:
+    def of_source(source: Rows) -> list[Summary]:
+        assert measure.row_errors
+        return [owners.summarise(errors) for errors in measure.row_errors(source, rows, options)]
+
+    if not measure.parallel:
+        return map_over_cores(of_source, rows, rows[0].train.device)
+    cells = []
+    for source in rows:
+        cells.append(of_source(source))
+        advance(len(cells), len(rows))
+    return cells
+
+
+def _values(measure: Measure, given: LevelInput, options: MeasureOptions) -> Tensor:
+    """Values [n, n], or [n] of a measure of single matrices. Raises InputError for values of another shape."""
+    if measure.rows:
+        values = measure.rows(list(given.rows.values()), options)
+    else:
+        assert measure.statistics
+        values = measure.statistics(given.statistics(), options)
+    shape = (len(given.rows),) * (2 if measure.kind == "pair" else 1)
+    if values.shape != shape:
+        raise InputError(f"measure {measure.name} must give values of shape {shape}, got {tuple(values.shape)}")
+    return values.double().cpu()

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latentcmp.measures.error_matrix import ErrorMatrix
+from latentcmp.measures.error_matrix import ErrorMatrix, FeatureValues
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -13,21 +13,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Level:
-    """The measures of one kind of rows: atoms, or structures."""
+    """The measures of one kind of rows: atoms, or structures.
+
+    Args:
+        matrices: measures of pairs, by name.
+        n_train: the number of training rows.
+        n_test: the number of test rows.
+        n_local_points: k of the local errors, [source][target]; None without local errors.
+        singles: measures of single matrices, by name.
+    """
 
     matrices: dict[str, ErrorMatrix]
     n_train: int
     n_test: int
     n_local_points: list[list[int]] | None = None
+    singles: dict[str, FeatureValues] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> list[ErrorMatrix | FeatureValues]:
+        """All measures, those of pairs first."""
+        return [*self.matrices.values(), *self.singles.values()]
 
     def __iter__(self) -> Iterator[ErrorMatrix]:
         return iter(self.matrices.values())
 
-    def __getattr__(self, measure: str) -> ErrorMatrix:
-        matrices = self.__dict__.get("matrices", {})
-        if measure in matrices:
-            return matrices[measure]
-        raise AttributeError(f"{measure!r} was not computed; this level has {', '.join(matrices) or 'nothing'}")
+    def __getattr__(self, measure: str) -> Any:
+        tables = {**self.__dict__.get("matrices", {}), **self.__dict__.get("singles", {})}
+        if measure in tables:
+            return tables[measure]
+        raise AttributeError(f"{measure!r} was not computed; this level has {', '.join(tables) or 'nothing'}")
 
 
 @dataclass(frozen=True)
@@ -84,18 +98,19 @@ class Comparison:
         }
 
     def __repr__(self) -> str:
-        return "\n\n".join(map(repr, self.atoms))
+        return "\n\n".join(map(repr, self.atoms.tables))
 
     def _repr_html_(self) -> str:
-        return "".join(matrix._repr_html_() for matrix in self.atoms)
+        return "".join(table._repr_html_() for table in self.atoms.tables)
 
 
 def _level_dict(level: Level) -> dict[str, Any]:
     return {
-        **{measure: matrix.tolist() for measure, matrix in level.matrices.items()},
+        **{table.measure: table.tolist() for table in level.tables},
         "details": {
             measure: [[asdict(cell) for cell in row] for row in matrix.summaries]
             for measure, matrix in level.matrices.items()
+            if matrix.summaries
         },
         "n_train": level.n_train,
         "n_test": level.n_test,

@@ -6,15 +6,15 @@ from torch import Tensor
 
 from latentcmp.measures.cross_validation import Solver, checked_alphas
 from latentcmp.measures.global_paths import FactorSource, GramSource, all_global_errors
+from latentcmp.measures.measure import ErrorName
 from latentcmp.measures.pairs import compressed_errors
-from latentcmp.measures.registry import Measure
 from latentcmp.statistics.joint import JointStatistics
 from latentcmp.statistics.readout import UNSEEN, Columns
 
 
 def global_errors(
     statistics: JointStatistics,
-    measure: Measure = "gfre",
+    measure: ErrorName = "gfre",
     solver: Solver = "cutoff",
     alphas: np.ndarray | None = None,
     columns: Columns | None = None,

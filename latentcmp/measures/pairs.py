@@ -10,15 +10,15 @@ from latentcmp.errors import InputError
 from latentcmp.measures.cross_validation import Solver, TwoFoldPath
 from latentcmp.measures.inputs import Rows, local_points
 from latentcmp.measures.local import local_errors
+from latentcmp.measures.measure import ErrorName
 from latentcmp.measures.procrustes import orthogonal_map, padded
-from latentcmp.measures.registry import Measure
 from latentcmp.statistics.compressed import Compressed
 
 
 def pointwise_errors(
     source: Rows,
     targets: Sequence[Rows],
-    measure: Measure,
+    measure: ErrorName,
     *,
     n_local_points: int | None = None,
     solver: Solver = "cutoff",
@@ -52,7 +52,7 @@ def _local(
 def compressed_errors(
     source: Compressed,
     targets: Sequence[Compressed],
-    measure: Measure,
+    measure: ErrorName,
     solver: Solver = "cutoff",
     alphas: np.ndarray | None = None,
     unseen: float = 0.0,
@@ -73,7 +73,7 @@ def resolved_errors(
     return (target.scaling(target_rows.double()) - predicted).norm(dim=1)
 
 
-def _missing(path: TwoFoldPath, source: Rows | Compressed, target: Rows | Compressed, measure: Measure) -> Tensor:
+def _missing(path: TwoFoldPath, source: Rows | Compressed, target: Rows | Compressed, measure: ErrorName) -> Tensor:
     """What a global map of the source lacks on the test rows: of the target, or of its own best orthogonal version."""
     if measure == "gfre":
         return target.test - path.predict(source.test, target.folds)
