@@ -10,7 +10,7 @@ from latentcmp._runtime.devices import map_over_cores
 from latentcmp._runtime.settings import one_torch_thread
 from latentcmp.comparison.result import Level
 from latentcmp.errors import InputError
-from latentcmp.measures.bootstrap import Owners, Summary
+from latentcmp.measures.bootstrap import Owners
 from latentcmp.measures.error_matrix import ErrorMatrix, FeatureValues
 from latentcmp.measures.inputs import Rows, local_points
 from latentcmp.measures.measure import Measure, MeasureOptions
@@ -95,7 +95,8 @@ def pairwise_level(
 
 def _error_matrix(measure: Measure, given: LevelInput, options: MeasureOptions, advance: Advance) -> ErrorMatrix:
     """Errors of the given rows with their summaries; the values are those of all rows where statistics give them."""
-    cells = _cells(measure, list(given.rows.values()), given.owners, options, advance)
+    errors = _row_errors(measure, list(given.rows.values()), options, advance)
+    cells = [[given.owners.summarise(of_pair) for of_pair in row] for row in errors]
     if measure.statistics and not given.complete:
         values = measure.statistics(given.statistics(), options)
         cells = [
@@ -106,20 +107,20 @@ def _error_matrix(measure: Measure, given: LevelInput, options: MeasureOptions, 
     return ErrorMatrix(measure.name, tuple(given.rows), values, cells)
 
 
-def _cells(
-    measure: Measure, rows: list[Rows], owners: Owners, options: MeasureOptions, advance: Advance
-) -> list[list[Summary]]:
-    def of_source(source: Rows) -> list[Summary]:
+def _row_errors(measure: Measure, rows: list[Rows], options: MeasureOptions, advance: Advance) -> list[list[Tensor]]:
+    """Errors [n_test] of every source (row) and target (column)."""
+
+    def of_source(source: Rows) -> list[Tensor]:
         assert measure.row_errors
-        return [owners.summarise(errors) for errors in measure.row_errors(source, rows, options)]
+        return list(measure.row_errors(source, rows, options))
 
     if not measure.parallel:
         return map_over_cores(of_source, rows, rows[0].train.device)
-    cells = []
+    errors = []
     for source in rows:
-        cells.append(of_source(source))
-        advance(len(cells), len(rows))
-    return cells
+        errors.append(of_source(source))
+        advance(len(errors), len(rows))
+    return errors
 
 
 def _values(measure: Measure, given: LevelInput, options: MeasureOptions) -> Tensor:
