@@ -13,20 +13,19 @@ non-finite values, fewer than two training rows, no test rows, or a matrix that 
 rows. Errors are in units of the target's spread: 1 is no better than the mean, and more is possible.
 """
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from latentcmp.errors import InputError
 from latentcmp.measures.cross_validation import Solver, checked_alphas
 from latentcmp.measures.inputs import root_mean_square, split_rows
+from latentcmp.measures.matrices import Matrix, as_matrix
+from latentcmp.measures.matrices import like as _like
 from latentcmp.measures.measure import ErrorName
 from latentcmp.measures.pairs import pointwise_errors
 from latentcmp.systems.folds import resolve_split
-
-Matrix: TypeAlias = Tensor | np.ndarray
 
 __all__ = [
     "global_reconstruction_distortion",
@@ -141,34 +140,6 @@ def _pointwise(
     return pointwise_errors(rows["X"], [rows["Y"]], measure, **options)[0]  # type: ignore[arg-type]
 
 
-def as_matrix(name: str, values: Any) -> Tensor:
-    """A finite 2-D floating-point tensor on the device of `values`, not copied. Raises InputError otherwise."""
-    matrix = values.detach() if isinstance(values, Tensor) else _from_array(name, values)
-    if matrix.ndim != 2:
-        raise InputError(f"{name} must be a matrix [rows, features], got shape {tuple(matrix.shape)}")
-    if not matrix.shape[1]:
-        raise InputError(f"{name} has no columns")
-    if matrix.is_complex():
-        raise InputError(f"{name} is complex; give real features")
-    if not bool(torch.isfinite(matrix).all()):
-        row = int((~torch.isfinite(matrix)).any(1).nonzero()[0, 0])
-        raise InputError(f"{name} holds a NaN or an infinity, first in row {row}; remove or mend that row")
-    return matrix if matrix.is_floating_point() else matrix.to(torch.float64)
-
-
-def _from_array(name: str, values: Any) -> Tensor:
-    try:
-        array = np.asarray(values)
-        if np.iscomplexobj(array):
-            raise InputError(f"{name} is complex; give real features")
-        known = array.dtype in (np.float32, np.float64) and array.flags.writeable
-        return torch.from_numpy(array if known else np.array(array, dtype=np.float64))
-    except (TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{name} must be a matrix of numbers [rows, features]: {error}") from error
-
-
 def checked_split(
     matrices: dict[str, Tensor], train_idx: Any = None, test_idx: Any = None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -187,8 +158,3 @@ def checked_split(
 
 def _listed(values: dict[str, Any]) -> str:
     return ", ".join(f"{name}: {value}" for name, value in values.items())
-
-
-def _like(X: Matrix, value: Tensor) -> Matrix:
-    """Tensors in, tensors out; arrays in, arrays (or a NumPy scalar) out."""
-    return value if isinstance(X, Tensor) else value.numpy()[()]

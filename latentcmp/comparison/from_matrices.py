@@ -15,9 +15,10 @@ from latentcmp.errors import InputError
 from latentcmp.measures.bootstrap import Owners
 from latentcmp.measures.cross_validation import Solver, checked_alphas
 from latentcmp.measures.inputs import split_rows
+from latentcmp.measures.matrices import as_matrix
 from latentcmp.measures.measure import MeasureOptions
 from latentcmp.measures.registry import DEFAULT_MEASURES, check_measures
-from latentcmp.metrics import as_matrix, checked_split
+from latentcmp.metrics import checked_split
 from latentcmp.statistics.accumulator import Labels, Limits, RowAccumulator
 from latentcmp.statistics.joint import JointStatistics
 from latentcmp.statistics.row_sample import row_keys

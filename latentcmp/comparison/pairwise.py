@@ -126,7 +126,7 @@ def _row_errors(measure: Measure, rows: list[Rows], options: MeasureOptions, adv
 def _values(measure: Measure, given: LevelInput, options: MeasureOptions) -> Tensor:
     """Values [n, n], or [n] of a measure of single matrices. Raises InputError for values of another shape."""
     if measure.rows:
-        values = measure.rows(list(given.rows.values()), options)
+        values = measure.rows(given.rows, options)
     else:
         assert measure.statistics
         values = measure.statistics(given.statistics(), options)

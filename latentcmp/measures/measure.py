@@ -1,6 +1,6 @@
 """The interface of a measure: its name, how its values are shown, and the functions that compute it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -64,7 +64,7 @@ class MeasureOptions:
 
 
 OfStatistics = Callable[[JointStatistics, MeasureOptions], Tensor]
-OfRows = Callable[[Sequence[Rows], MeasureOptions], Tensor]
+OfRows = Callable[[Mapping[str, Rows], MeasureOptions], Tensor]
 RowErrors = Callable[[Rows, Sequence[Rows], MeasureOptions], Sequence[Tensor]]
 
 
@@ -80,7 +80,7 @@ class Measure:
         kind: "pair" for one value a pair of matrices, "single" for one value a matrix.
         quantity: the meaning and the range of the values.
         statistics: values [n, n] (or [n] of kind "single") of all rows, from their joint statistics.
-        rows: values [n, n] (or [n]) from scaled rows: the sampled ones where a comparison keeps a sample.
+        rows: values [n, n] (or [n]) from scaled rows by name: the sampled ones where a comparison keeps a sample.
         row_errors: errors [n_test] of each target reconstructed from a source. The value is their root mean square,
             or where a comparison keeps a sample, that of `statistics`; they give its interval and median.
         parallel: whether `row_errors` distributes its own work over the cores.

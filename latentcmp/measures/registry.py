@@ -1,15 +1,25 @@
 """The table of measures: one row makes a measure available to comparisons, files, tables and figures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from latentcmp.errors import InputError
+from latentcmp.measures.distance_correlation import distance_correlations
 from latentcmp.measures.global_errors import global_errors
 from latentcmp.measures.inputs import Rows
-from latentcmp.measures.measure import DIRECTIONS, DISTANCE, ERROR, ErrorName, Measure, MeasureOptions, OfStatistics
+from latentcmp.measures.measure import (
+    DIRECTIONS,
+    DISTANCE,
+    ERROR,
+    ErrorName,
+    Measure,
+    MeasureOptions,
+    OfRows,
+    OfStatistics,
+)
 from latentcmp.measures.pairs import pointwise_errors
 from latentcmp.measures.similarity import cca, effective_rank, linear_cka, procrustes_distance, svcca
 from latentcmp.statistics.joint import JointStatistics
@@ -58,6 +68,11 @@ def _plain(function: Callable[..., Tensor], **fixed: Any) -> OfStatistics:
     return lambda statistics, _: function(statistics, **fixed)
 
 
+def _of_test_rows(function: Callable[[Mapping[str, Tensor]], Tensor]) -> OfRows:
+    """A function of matrices {name: [n, D]}, called with the scaled test rows."""
+    return lambda rows, _: function({name: of_matrix.test for name, of_matrix in rows.items()})
+
+
 MEASURES: dict[str, Measure] = {
     measure.name: measure
     for measure in (
@@ -80,6 +95,12 @@ MEASURES: dict[str, Measure] = {
         ),
         Measure("cca", "CCA", "mean canonical correlation", statistics=_plain(cca)),
         Measure("svcca", "SVCCA", "mean canonical correlation of leading directions", statistics=_plain(svcca)),
+        Measure(
+            "distance_correlation",
+            "Distance correlation",
+            "dependence between distances of test rows",
+            rows=_of_test_rows(distance_correlations),
+        ),
         Measure(
             "effective_rank",
             "Effective rank",
