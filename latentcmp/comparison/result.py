@@ -1,4 +1,4 @@
-"""What a comparison found: labelled error matrices, their manifest, and the doors to files and figures."""
+"""The result of a comparison: labelled matrices, their manifest, and methods that write files and figures."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentcmp.measures.error_matrix import ErrorMatrix, FeatureValues
+from latentcmp.report.content import Report, Tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,8 +49,13 @@ class Level:
 class Comparison:
     """The result of `latentcmp.compare` or `latentcmp.compare_features`.
 
-    `atoms` holds the errors between rows as given (atoms), `structures` those between cumulant descriptors of the
-    structures, `orders` for each model the GFRE of descriptors of order i (row) rebuilding order j (column).
+    Args:
+        models: names of the models or feature matrices.
+        atoms: measures between rows as given (atoms).
+        structures: measures between cumulant descriptors of the structures; None where there are none.
+        orders: for each model the GFRE of descriptors of order i (row) reconstructing order j (column).
+        manifest: what was compared, with which options and versions.
+        timing: seconds by part of the work.
     """
 
     models: tuple[str, ...]
@@ -74,17 +80,35 @@ class Comparison:
         """Local feature reconstruction errors between atoms."""
         return self.atoms.lfre
 
+    def report(self) -> Report:
+        """The tables and numbers that files and figures are made of."""
+        levels = {"": Tables(self.atoms.tables, self.atoms.n_train, self.atoms.n_test)}
+        if self.structures:
+            structures = self.structures
+            levels["_structures"] = Tables(structures.tables, structures.n_train, structures.n_test, "structures")
+        return Report(levels, self.orders, self.to_dict())
+
     def save(self, directory: str | Path) -> list[Path]:
-        """Write results.json, the CSV tables and the figures; earlier ones are replaced only when all are whole."""
+        """Write results.json, CSV tables and figures; earlier ones are replaced once all are written.
+
+        Args:
+            directory: created if it does not exist.
+
+        Returns:
+            The paths of the files.
+
+        Raises:
+            InputError: the directory cannot be written.
+        """
         from latentcmp.report.files import save
 
-        return save(self, directory)
+        return save(self.report(), directory)
 
     def plot(self) -> "Figure":
-        """The heat map of the atom-level matrices as a matplotlib figure."""
+        """The heat maps of the measures between atoms as a matplotlib figure."""
         from latentcmp.report.figures import heatmap
 
-        return heatmap(self)
+        return heatmap(self.atoms.tables, self.atoms.n_train, self.atoms.n_test)
 
     def to_dict(self) -> dict[str, Any]:
         """Every number, as results.json holds it."""
