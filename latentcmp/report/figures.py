@@ -1,12 +1,13 @@
 """Figures: heat maps of measures between models, errors between cumulant orders, the drift of a training."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from latentcmp.measures.error_matrix import ErrorMatrix, FeatureValues
-from latentcmp.measures.measure import Measure, Quantity
+from latentcmp.measures.measure import Measure
 from latentcmp.measures.registry import MEASURES
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 COLUMNS = 3  # panels side by side
+TITLE_WIDTH = 40
 COLOURS = {"low": "viridis_r", "high": "viridis"}  # equal matrices are light
 ARROWS = {"to_reference": "checkpoint → {}", "from_reference": "{} → checkpoint"}
 
@@ -22,7 +24,7 @@ ARROWS = {"to_reference": "checkpoint → {}", "from_reference": "{} → checkpo
 def heatmap(tables: Sequence[ErrorMatrix | FeatureValues], n_train: int, n_test: int, rows: str = "atoms") -> "Figure":
     """Draw matrices as heat maps, sources in rows, and values of single matrices as bars.
 
-    Measures of one quantity (errors, similarities) stand in one row of the figure with one colour bar.
+    Heat maps share one colour bar where all are of one quantity, such as errors.
 
     Args:
         tables: one for each measure, at least one.
@@ -32,15 +34,21 @@ def heatmap(tables: Sequence[ErrorMatrix | FeatureValues], n_train: int, n_test:
     """
     from matplotlib.figure import Figure
 
-    lines = _lines(tables)
-    names = tables[0].names
+    shared = all(isinstance(table, ErrorMatrix) for table in tables) and len({t.about.quantity for t in tables}) == 1
+    columns, names = min(COLUMNS, len(tables)), tables[0].names
+    lines = -(-len(tables) // columns)
     side = max(2.2, 0.75 * len(names)) + 0.075 * max(map(len, names))
-    columns = max(map(len, lines))
-    size = (columns * (side + 0.4) + 0.9, len(lines) * (side + 0.4) + 0.5)
-    figure = Figure(figsize=size, layout="constrained" if len(lines) > 1 else "compressed")
-    axes = figure.subplots(len(lines), columns, squeeze=False)
-    for line, places in zip(lines, axes, strict=True):
-        _draw_line(figure, line, list(places))
+    size = (columns * (side + (0.4 if shared else 1.0)) + (0.9 if shared else 0.2), lines * (side + 0.5) + 0.4)
+    figure = Figure(figsize=size, layout="compressed")
+    axes = list(figure.subplots(lines, columns, squeeze=False).ravel())
+    images = [_draw_table(axis, table) for axis, table in zip(axes, tables, strict=False)]
+    for axis in axes[len(tables) :]:
+        axis.set_visible(False)
+    for axis, image, table in [*zip(axes, images, tables, strict=False)][: 1 if shared else None]:
+        if image is not None:
+            quantity = table.about.quantity
+            extend = "max" if quantity.close == "low" else "neither"
+            figure.colorbar(image, ax=axes if shared else axis, label=quantity.label, shrink=0.9, extend=extend)
     figure.suptitle(f"{n_test:,} test {rows}, {n_train:,} training {rows}", fontsize=10)
     return figure
 
@@ -98,32 +106,16 @@ def drift(lines: Sequence[Mapping[str, Any]], reference: str) -> "Figure":
 
 
 def _title(measure: Measure) -> str:
-    return f"{measure.title}: {measure.description}"
+    return fill(f"{measure.title}: {measure.description}", TITLE_WIDTH)
 
 
-def _lines(tables: Sequence[ErrorMatrix | FeatureValues]) -> list[list[ErrorMatrix | FeatureValues]]:
-    """Tables of one quantity and kind together, at most `COLUMNS` a line."""
-    groups: dict[tuple[Quantity, str], list[ErrorMatrix | FeatureValues]] = {}
-    for table in tables:
-        groups.setdefault((table.about.quantity, table.about.kind), []).append(table)
-    return [group[i : i + COLUMNS] for group in groups.values() for i in range(0, len(group), COLUMNS)]
-
-
-def _draw_line(figure: "Figure", line: Sequence[ErrorMatrix | FeatureValues], axes: "list[Axes]") -> None:
-    """One row of panels of one quantity, and its colour bar where they are heat maps."""
-    image, quantity = None, line[0].about.quantity
-    for axis, table in zip(axes, line, strict=False):
-        if isinstance(table, ErrorMatrix):
-            directed = table.about.directed
-            x, y = ("target", "source") if directed else ("", "")
-            image = _draw(axis, table, _title(table.about), x, y)
-        else:
-            _draw_bars(axis, table)
-    for axis in axes[len(line) :]:
-        axis.set_visible(False)
-    if image is not None:
-        extend = "max" if quantity.close == "low" else "neither"
-        figure.colorbar(image, ax=axes[: len(line)], label=quantity.label, shrink=0.9, extend=extend)
+def _draw_table(axis: "Axes", table: ErrorMatrix | FeatureValues) -> "AxesImage | None":
+    """One panel; the image of a heat map, None for bars."""
+    if isinstance(table, FeatureValues):
+        _draw_bars(axis, table)
+        return None
+    labels = ("target", "source") if table.about.directed else ("", "")
+    return _draw(axis, table, _title(table.about), *labels)
 
 
 def _draw_bars(axis: "Axes", table: FeatureValues) -> None:
@@ -135,7 +127,7 @@ def _draw_bars(axis: "Axes", table: FeatureValues) -> None:
     axis.invert_yaxis()
     axis.margins(x=0.2)
     axis.set_xlabel(table.about.quantity.label)
-    axis.set_title(_title(table.about), fontsize=10, parse_math=False, wrap=True)
+    axis.set_title(_title(table.about), fontsize=10, parse_math=False)
 
 
 def _draw(
