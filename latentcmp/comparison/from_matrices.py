@@ -82,14 +82,19 @@ def compare_features(
         test_idx = rows_by_group(labels, n, test_fraction, seed)
     train, test = checked_split(matrices, train_idx, test_idx)
     options = MeasureOptions(n_local_points, solver, checked_alphas(alphas))
-    if len(train) <= local_train_rows and len(test) <= local_test_rows:
+    limits = Limits(local_train_rows, local_test_rows)
+    if fits(len(train), len(test), limits):
         given = rows_in_memory(matrices, train, test, labels)
     else:
-        limits = Limits(local_train_rows, local_test_rows)
         given = accumulated(accumulate_rows(matrices, train, test, limits), options, labels.__getitem__)
     level = pairwise_level(given, measures, options)
     manifest = {"versions": versions(), "solver": solver, "alphas": options.alphas.tolist()}
     return Comparison(tuple(matrices), level, manifest=manifest)
+
+
+def fits(n_train: int, n_test: int, limits: Limits) -> bool:
+    """Whether so many rows are within the limits."""
+    return n_train <= limits.train and n_test <= limits.test
 
 
 def rows_in_memory(
