@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentcmp import compare_features
 from latentcmp.measures.inputs import Rows
 from latentcmp.measures.pairs import pointwise_errors
 
@@ -26,6 +27,7 @@ N_TRAIN = 5000
 NEIGHBOURS = {"256-10": 10, "256-20": 20, "256-50": 50, "256-100": 100, "128-128": 128, "256-256": 256}
 """k of each shape, which is named D-k."""
 FEW, PEER_POINTS = 1, 9
+DOOR = {"width": 256, "k": 20, "n_train": 9_800, "n_test": 200}
 WHOLE = {"width": 256, "k": 20, "n_train": 25_000, "n_test": 25_000}
 
 
@@ -98,9 +100,37 @@ def run(options: argparse.Namespace) -> list[dict]:
         n_test = FEW + int(max(32, min(512, 16384 // k)) * options.scale)
         problem = make_problem(int(shape.split("-")[0]), k, max(options.models, 1), max(n_test, PEER_POINTS))
         found += _rows_of(problem, options)
+    found += _compare_features(options)
     if options.whole or options.device == "cuda":
         found.append(_whole(options))
     return found
+
+
+def _compare_features(options: argparse.Namespace) -> list[dict]:
+    """Rows of all pairs by compare_features as a user calls it, intervals included, beside scikit-matter."""
+    sizes = {name: value if name in ("width", "k") else int(value * options.scale) for name, value in DOOR.items()}
+    problem = make_problem(n_targets=options.models - 1, **sizes)
+    matrices = {str(m): values.to(options.device) for m, values in enumerate((problem.source, *problem.targets))}
+    rows = np.arange(len(problem.source))
+    split = {"train_idx": rows[: problem.n_train], "test_idx": rows[problem.n_train :]}
+    door = partial(compare_features, matrices, measures=("lfre",), n_local_points=problem.k, **split)
+    calls: dict[str, Callable[[], object]] = {"latentcmp compare_features": door}
+    if is_installed("skmatter") and is_wanted("scikit-matter", options):
+        calls["scikit-matter"] = partial(scikit_matter, problem, 0, problem.n_test)
+    times = measure(calls, options.repeat, options.device)
+    pairs = {"latentcmp compare_features": 1, "scikit-matter": options.models**2}
+    ms = {name: 1e3 * times[name] * pairs[name] for name in calls}
+    return [
+        {
+            "problem": f"LFRE, k = {problem.k}, {options.models} models, {len(rows)} x {DOOR['width']}",
+            "what": f"all pairs, {problem.n_test} test rows" + (", one pair measured" if pairs[name] > 1 else ""),
+            "name": name,
+            "ms": ms[name],
+            "over_ours": ms[name] / ms["latentcmp compare_features"],
+            "error": None,
+        }
+        for name in calls
+    ]
 
 
 def _whole(options: argparse.Namespace) -> dict:

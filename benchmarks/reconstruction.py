@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentcmp import JointStatistics
+from latentcmp import JointStatistics, compare_features
 from latentcmp.systems.folds import halves, two_folds
 
 from . import local
@@ -140,6 +140,16 @@ def statistics(method: str) -> Callable[[Problem], Callable[[], float]]:
     return prepare
 
 
+def front_door(problem: Problem) -> Callable[[], float]:
+    """All pairs by compare_features as a user calls it, intervals included."""
+
+    def call() -> float:
+        split = {"train_idx": problem.train, "test_idx": problem.test}
+        return compare_features(problem.matrices, measures=("gfre",), **split).gfre["model 0", "model 1"]
+
+    return call
+
+
 def scikit_matter(problem: Problem) -> Callable[[], float]:
     from skmatter.metrics import global_reconstruction_error
 
@@ -181,6 +191,7 @@ def himalaya(problem: Problem) -> Callable[[], float]:
 PEERS: Sequence[Peer] = (
     Peer("latentcmp gram", statistics("gram"), "all"),
     Peer("latentcmp qr", statistics("qr"), "all"),
+    Peer("latentcmp compare_features", front_door, "all"),
     Peer("scikit-matter", scikit_matter, needs="skmatter"),
     Peer("scikit-learn RidgeCV", ridge_cv, needs="sklearn"),
     Peer("himalaya RidgeCV", himalaya, "source", needs="himalaya", most_rows=10_000),

@@ -24,7 +24,7 @@ from torch import Tensor
 from latentcmp import JointStatistics, segment_cumulants
 from latentcmp.features.data import Features
 from latentcmp.features.extract import extract
-from latentcmp.statistics.readout import Method
+from latentcmp.statistics.joint_moments import Method
 
 from .run import clock, print_table
 

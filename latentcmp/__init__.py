@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from latentcmp.comparison.from_matrices import compare_features
     from latentcmp.comparison.result import Comparison
     from latentcmp.comparison.run import compare
+    from latentcmp.errors import (
+        HookError,
+        InputError,
+        LatentcmpError,
+        MissingPackageError,
+        ModelError,
+        UntrustedCheckpointError,
+    )
     from latentcmp.features.data import Features
     from latentcmp.features.extract import extract
     from latentcmp.features.extract_to import extract_to
@@ -40,13 +48,19 @@ _HOMES = {
     "DriftMonitor": "monitor.drift",
     "ErrorMatrix": "measures.error_matrix",
     "Features": "features.data",
+    "HookError": "errors",
     "HookPoint": "hooks.points",
+    "InputError": "errors",
     "JointStatistics": "statistics.joint",
+    "LatentcmpError": "errors",
+    "MissingPackageError": "errors",
+    "ModelError": "errors",
     "Moments": "statistics.moments",
     "RunningLocalErrors": "measures.streaming_local",
     "RunningNeighbours": "measures.streaming_nearest",
     "Segments": "ops.segments",
     "Tap": "hooks.tap",
+    "UntrustedCheckpointError": "errors",
     "compare": "comparison.run",
     "compare_features": "comparison.from_matrices",
     "extract": "features.extract",
@@ -64,13 +78,19 @@ __all__ = [
     "DriftMonitor",
     "ErrorMatrix",
     "Features",
+    "HookError",
     "HookPoint",
+    "InputError",
     "JointStatistics",
+    "LatentcmpError",
+    "MissingPackageError",
+    "ModelError",
     "Moments",
     "RunningLocalErrors",
     "RunningNeighbours",
     "Segments",
     "Tap",
+    "UntrustedCheckpointError",
     "__version__",
     "compare",
     "compare_features",

@@ -1,13 +1,13 @@
-// Rows less a centre and their squared norms, in one pass; compiled once for each instruction set, LATENTCMP_ISA its
-// name.
+// Rows minus a centre and their squared norms, in one pass; compiled once for each instruction set, whose name is
+// LATENTCMP_ISA.
 #include "centred_rows_work.h"
 #include "simd.h"
 
 namespace latentcmp {
 namespace {
 
-constexpr int64_t AHEAD = 4;  // rows from the one being read to the one being fetched
-constexpr int PACKS = 2;      // sums that do not wait for each other
+constexpr int64_t AHEAD = 4;  // rows between the one that is read and the one that is prefetched
+constexpr int PACKS = 2;      // independent sums
 constexpr int64_t LANE = LANES<double>, STEP = PACKS * LANE;
 
 template <class X>
@@ -47,10 +47,7 @@ void centre_rows(const LcCentredRows& in, int64_t first, int64_t last) {
 
 }  // namespace
 
-#define LC_JOIN(a, b) a##b
-#define LC_KERNEL_OF(isa) LC_JOIN(centred_kernel_, isa)
-
-CentredKernel LC_KERNEL_OF(LATENTCMP_ISA)(int32_t type) {
+CentredRowsKernel LC_OF_ISA(centred_rows_kernel)(int32_t type) {
   return type == LC_FLOAT64 ? centre_rows<double> : centre_rows<float>;
 }
 

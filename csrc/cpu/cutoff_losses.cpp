@@ -1,4 +1,4 @@
-// Entry point: check, choose the instruction set, one problem after another. The caller spreads batches over cores.
+// Entry point: checks, the choice of the instruction set, one problem after another. Threads are the caller's.
 #include <cstdlib>
 #include <memory>
 #include "instruction_set.h"
@@ -9,21 +9,10 @@ namespace {
 
 constexpr int64_t CACHE_LINE = 64;
 
-LocalKernel kernel() {
-#if defined(LATENTCMP_X86)
-  switch (instruction_set()) {
-    case InstructionSet::AVX512: return local_losses_avx512;
-    case InstructionSet::AVX2: return local_losses_avx2;
-    default: break;
-  }
-#endif
-  return local_losses_baseline;
-}
-
-bool sane(const LcCutoffLosses& in) {
-  bool good = in.columns >= 1 && in.problems >= 0 && in.alphas >= 1;
-  for (const LcFold& fold : in.folds) good = good && fold.count >= 1 && fold.rank >= 0;
-  return good;
+bool valid(const LcCutoffLosses& in) {
+  bool result = in.columns >= 1 && in.problems >= 0 && in.alphas >= 1;
+  for (const LcFold& fold : in.folds) result = result && fold.count >= 1 && fold.rank >= 0;
+  return result;
 }
 
 struct Free {
@@ -36,11 +25,11 @@ struct Free {
 using namespace latentcmp;
 
 LC_API int32_t lc_cpu_cutoff_losses(const LcCutoffLosses* in, double* losses) {
-  if (!sane(*in)) return LC_BAD_ARGUMENT;
+  if (!valid(*in)) return LC_BAD_ARGUMENT;
   const int64_t lines = scratch_doubles(*in) * int64_t(sizeof(double)) / CACHE_LINE + 1;
   const std::unique_ptr<double, Free> scratch(static_cast<double*>(std::aligned_alloc(CACHE_LINE, lines * CACHE_LINE)));
   if (!scratch) return LC_NO_MEMORY;
-  const LocalKernel problem_losses = kernel();
+  const CutoffLossesKernel problem_losses = LC_FOR_INSTRUCTION_SET(cutoff_losses_kernel);
   for (int64_t i = 0; i < in->problems; ++i) problem_losses(*in, i, scratch.get(), losses + i * in->alphas);
   return LC_OK;
 }

@@ -1,5 +1,5 @@
-// Losses of every cutoff for one local problem; compiled once for each instruction set, LATENTCMP_ISA its name.
-// A panel of columns of y goes through both folds while it is in cache, and residuals live in registers only.
+// Losses of every cutoff for one problem; compiled once for each instruction set, whose name is LATENTCMP_ISA.
+// Both folds use a panel of columns of y while it is in cache, and residuals stay in registers.
 #include <algorithm>
 #include "cutoff_losses_work.h"
 #include "simd.h"
@@ -10,8 +10,8 @@ namespace {
 using Wide = Pack<double>;
 constexpr int PACKS = 4;                      // of a row of the panel
 constexpr int PANEL = PACKS * LANES<double>;  // columns
-constexpr int ROWS = MANY_REGISTERS ? 6 : 2;  // times PACKS accumulators
-static_assert(PANEL <= WIDEST_PANEL && ROWS <= TALLEST_BLOCK);
+constexpr int ROWS = MANY_REGISTERS ? 6 : 2;  // with PACKS accumulators each
+static_assert(PANEL <= MAX_PANEL && ROWS <= MAX_BLOCK);
 
 inline int64_t whole_blocks(int64_t rows) { return (rows + ROWS - 1) / ROWS * ROWS; }
 
@@ -19,7 +19,7 @@ inline int64_t whole_blocks(int64_t rows) { return (rows + ROWS - 1) / ROWS * RO
 struct Block {
   Wide at[ROWS][PACKS];
 
-  // Less the sum over i in first .. last of left[i][n] right[i].
+  // Subtracts the sum over i in first .. last of left[i][n] right[i].
   void subtract(const double* left, const double* right, int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
       Wide row[PACKS];
@@ -39,8 +39,8 @@ struct Block {
   }
 };
 
-// Columns of a row-major matrix, ROWS side by side and the last ones filled up with zeros: what a block walks
-// through lies in a run of memory, whatever the width.
+// Copies a row-major matrix in groups of ROWS columns, the last group padded with zeros: a block then reads contiguous
+// memory for any number of columns. Returns the end of the copy.
 double* pack(const double* matrix, int64_t rows, int64_t columns, double* to) {
   for (int64_t first = 0; first < columns; first += ROWS)
     for (int64_t i = 0; i < rows; ++i)
@@ -48,29 +48,29 @@ double* pack(const double* matrix, int64_t rows, int64_t columns, double* to) {
   return to;
 }
 
-// One fold fitted, one panel: directions and projected are packed, n_missing is the true number of rows.
+// One fitted fold and one panel. `directions` and `projected` are packed; n_fitted and n_scored exclude padding.
 struct Fit {
-  const double *directions, *projected, *known, *missing;
+  const double *directions, *projected, *fitted, *scored;
   const int64_t* kept;
-  int64_t n_known, n_missing, rank, alphas;
+  int64_t n_fitted, n_scored, rank, alphas;
   double *coefficients, *squares;
 };
 
-// Minus the coefficients of directions first .. first + ROWS.
+// The negated coefficients of directions first .. first + ROWS.
 void project(const Fit& fit, int64_t first) {
   Block block{};
-  block.subtract(fit.directions + first * fit.n_known, fit.known, 0, fit.n_known);
+  block.subtract(fit.directions + first * fit.n_fitted, fit.fitted, 0, fit.n_fitted);
   for (int n = 0; n < ROWS; ++n)
     for (int p = 0; p < PACKS; ++p)
       store(fit.coefficients + (first + n) * PANEL + p * LANES<double>, block.at[n][p]);
 }
 
-// Peels the directions off rows first .. first + ROWS, from the strongest cut to the weakest. Coefficients come
-// negated, so the block holds minus the residual.
-void peel(const Fit& fit, int64_t first) {
+// Squared errors on rows first .. first + ROWS, alphas in descending order, so that directions are only added.
+// Coefficients are negated, so the block holds the negated residual.
+void add_squared_errors(const Fit& fit, int64_t first) {
   Block block;
   for (int n = 0; n < ROWS; ++n)
-    for (int p = 0; p < PACKS; ++p) block.at[n][p] = -load(fit.missing + (first + n) * PANEL + p * LANES<double>);
+    for (int p = 0; p < PACKS; ++p) block.at[n][p] = -load(fit.scored + (first + n) * PANEL + p * LANES<double>);
   int64_t done = 0;
   for (int64_t a = fit.alphas - 1; a >= 0; --a) {
     block.subtract(fit.projected + first * fit.rank, fit.coefficients, done, fit.kept[a]);
@@ -87,21 +87,21 @@ double sum_of_roots(const double* squares, int64_t count, int64_t columns) {
   return total;
 }
 
-// Adds the root mean squared errors of a panel's first `columns` columns to losses[alphas].
+// Adds the sums of root mean squared errors over the first `columns` columns of a panel to losses[alphas].
 void add_losses(const Fit& fit, int64_t columns, double* losses) {
   for (int64_t i = 0; i < fit.alphas * PANEL; ++i) fit.squares[i] = 0;
   for (int64_t row = 0; row < fit.kept[0]; row += ROWS) project(fit, row);
-  for (int64_t row = 0; row < fit.n_missing; row += ROWS) peel(fit, row);
+  for (int64_t row = 0; row < fit.n_scored; row += ROWS) add_squared_errors(fit, row);
   double total = 0;
   int64_t done = -1;
   for (int64_t a = fit.alphas - 1; a >= 0; --a) {
-    if (fit.kept[a] != done) total = sum_of_roots(fit.squares + a * PANEL, fit.n_missing, columns);
+    if (fit.kept[a] != done) total = sum_of_roots(fit.squares + a * PANEL, fit.n_scored, columns);
     losses[a] += total;
     done = fit.kept[a];
   }
 }
 
-// Columns first .. first + columns of the rows of both folds, less their mean over all; zeros beyond.
+// Columns first .. first + columns of the rows of both folds, centred by their common mean and padded with zeros.
 void gather(const LcCutoffLosses& in, int64_t problem, int64_t first, int64_t columns, double* const panels[2]) {
   double mean[PANEL] = {};
   for (int side = 0; side < 2; ++side) {
@@ -125,10 +125,7 @@ void gather(const LcCutoffLosses& in, int64_t problem, int64_t first, int64_t co
 
 }  // namespace
 
-#define LC_JOIN(a, b) a##b
-#define LC_LOSSES_OF(isa) LC_JOIN(local_losses_, isa)
-
-void LC_LOSSES_OF(LATENTCMP_ISA)(const LcCutoffLosses& in, int64_t problem, double* scratch, double* losses) {
+void LC_OF_ISA(cutoff_losses_kernel)(const LcCutoffLosses& in, int64_t problem, double* scratch, double* losses) {
   double* panels[2] = {scratch, scratch + whole_blocks(in.folds[0].count) * PANEL};
   double* squares = panels[1] + whole_blocks(in.folds[1].count) * PANEL;
   double* coefficients = squares + in.alphas * PANEL;

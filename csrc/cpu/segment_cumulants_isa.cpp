@@ -1,5 +1,5 @@
-// The kernels of one instruction set; compiled once for each, with LATENTCMP_ISA its name.
-#include "backward.h"
+// The kernels of one instruction set; compiled once for each, whose name is LATENTCMP_ISA.
+#include "segment_cumulants_backward.h"
 
 namespace latentcmp {
 namespace {
@@ -22,10 +22,7 @@ SegmentKernels kernels_of_order(int32_t order) {
 
 }  // namespace
 
-#define LC_JOIN(a, b) a##b
-#define LC_KERNELS_OF(isa) LC_JOIN(segment_kernels_, isa)
-
-SegmentKernels LC_KERNELS_OF(LATENTCMP_ISA)(int32_t type, int32_t order) {
+SegmentKernels LC_OF_ISA(segment_cumulants_kernels)(int32_t type, int32_t order) {
   switch (type) {
     case LC_FLOAT64: return kernels_of_order<double, double>(order);
     case LC_FLOAT16: return kernels_of_order<Half16, float>(order);

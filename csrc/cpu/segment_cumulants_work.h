@@ -1,27 +1,27 @@
-// What the entry points hand to the kernels of one instruction set.
+// Between the entry points and the kernels of one instruction set.
 #pragma once
 #include <cstdint>
 #include "../include/latentcmp.h"
 
 namespace latentcmp {
 
-// A longer segment is cut at multiples of this from its own first row, so the cuts, and with them the bits of
-// the result, depend neither on the threads nor on what else is in the batch.
+// A longer segment is split at multiples of this from its own first row, so the bits of the result depend neither on
+// the number of threads nor on the other segments.
 constexpr int64_t CHUNK_ROWS = 2048;
 
-// From one row of a partial state to the next: the last pack of columns may reach beyond them.
+// Between rows of a partial state; the last pack of columns may extend beyond `columns`.
 inline int64_t partial_stride(int64_t columns) { return columns + 64; }
 
 struct Forward {
-  const LcSegments* in;
+  const LcSegmentCumulants* in;
   void* out;
   void* residual;
-  bool streaming;       // write past the caches
+  bool streaming;       // non-temporal stores
   void* (*scratch)();   // of the calling thread
 };
 
 struct Backward {
-  const LcSegments* in;
+  const LcSegmentCumulants* in;
   const void* grad;
   const void* out;
   const void* residual;
@@ -30,9 +30,9 @@ struct Backward {
   void* (*scratch)();
 };
 
-// The kernels of one input type and one order class (up to 4, up to 8).
+// The kernels of one input type for orders up to 4 or up to 8.
 struct SegmentKernels {
-  int order;  // powers carried: partial states hold order + 1 rows
+  int order;  // highest power summed: partial states hold order + 1 rows
   void (*forward_segments)(const Forward&, int64_t first, int64_t last);
   void (*forward_chunk)(const Forward&, int64_t first_row, int64_t last_row, double* partial);
   void (*forward_merge)(const Forward&, int64_t segment, const double* partials);
@@ -40,10 +40,9 @@ struct SegmentKernels {
   void (*backward_chunk)(const Backward&, int64_t segment, int64_t first_row, int64_t last_row);
 };
 
-using KernelTable = SegmentKernels (*)(int32_t type, int32_t order);
-SegmentKernels segment_kernels_baseline(int32_t type, int32_t order);
-SegmentKernels segment_kernels_avx2(int32_t type, int32_t order);
-SegmentKernels segment_kernels_avx512(int32_t type, int32_t order);
+SegmentKernels segment_cumulants_kernels_baseline(int32_t type, int32_t order);
+SegmentKernels segment_cumulants_kernels_avx2(int32_t type, int32_t order);
+SegmentKernels segment_cumulants_kernels_avx512(int32_t type, int32_t order);
 constexpr int64_t SCRATCH_BYTES = int64_t(1) << 20;
 
 }  // namespace latentcmp

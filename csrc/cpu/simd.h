@@ -1,11 +1,16 @@
-// Packs of columns in GNU vector extensions, at the width the translation unit is compiled for. Everything has
-// internal linkage: the same source is compiled once for each instruction set.
+// Packs of columns in GNU vector extensions, of the width that the translation unit is compiled for. All definitions
+// have internal linkage, because the same source is compiled once for each instruction set.
 #pragma once
 #include <cstdint>
 #include <cstring>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+
+// LC_OF_ISA(name) is name_avx2 where LATENTCMP_ISA is avx2.
+#define LC_JOIN(name, isa) name##_##isa
+#define LC_JOIN_EXPANDED(name, isa) LC_JOIN(name, isa)
+#define LC_OF_ISA(name) LC_JOIN_EXPANDED(name, LATENTCMP_ISA)
 
 namespace latentcmp {
 namespace {
@@ -41,7 +46,7 @@ inline void store(T* p, Pack<T> v) {
   std::memcpy(p, &v, sizeof v);
 }
 
-// Past the caches; p is aligned to a pack.
+// A non-temporal store; p is aligned to a pack.
 template <class T>
 inline void store_streaming(T* p, Pack<T> v) {
 #if defined(__AVX512F__)
@@ -63,7 +68,7 @@ inline void finish_streaming() {
 
 inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 
-// Columns at a time in double, read from float or double.
+// One pack of doubles, read from float or double.
 inline Pack<double> load_wide(const double* p) { return load(p); }
 inline Pack<double> load_wide(const float* p) {
   typename PackOf<float, PACK_BYTES / 2>::type v;
@@ -83,7 +88,7 @@ inline Pack<double> rounded(Pack<double> v) {
   typedef typename PackOf<T, LANES<double> * int(sizeof(T))>::type Some;
   return __builtin_convertvector(__builtin_convertvector(v, Some), Pack<double>);
 }
-// One pack from as many double packs as its columns fill.
+// One pack of T from LANES<T> / LANES<double> packs of doubles.
 inline Pack<double> narrow(const Pack<double> (&v)[1]) { return v[0]; }
 inline Pack<float> narrow(const Pack<double> (&v)[2]) {
   typedef typename PackOf<float, PACK_BYTES / 2>::type Half;
@@ -129,7 +134,7 @@ inline Pack<double> square_root(Pack<double> v) {
   return v;
 #endif
 }
-// Within a tenth of a^(-1/q): the exponent (and mantissa, as its continuation) divided by -q.
+// a^(-1/q) to a relative error of 0.1: exponent and mantissa, read as one fixed-point number, divided by -q.
 inline Pack<double> guess_inverse_root(Pack<double> a, int q) {
   const double one = 1023.0 * (1 << 20);
   const Pack<double> high = __builtin_convertvector((PackBits)a >> 32, Pack<double>);

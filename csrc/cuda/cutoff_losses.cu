@@ -1,5 +1,5 @@
-// Squared errors of every cutoff for local problems: one thread owns one column of the target in one problem, so
-// nothing is shared and nothing is added up in an order that could change.
+// Squared errors of every cutoff: one thread processes one column of the target in one problem, so the order of every
+// sum is fixed.
 #include "../include/latentcmp.h"
 
 namespace latentcmp {
@@ -22,7 +22,7 @@ __device__ inline double target(const LcCutoffLosses& in, const LcFold& fold, co
   return in.y[fold.rows[at.problem * fold.count + i] * in.row_stride + at.index];
 }
 
-// Less the sum over i in first .. last of left[i][row + n] right[i]; what lies beyond `rows` is left alone.
+// Subtracts the sum over i in first .. last of left[i][row + n] right[i], for row + n < rows.
 __device__ inline void subtract(double* block, const double* left, int64_t row, int64_t rows, const double* right,
                                 int64_t columns, int64_t first, int64_t last) {
   for (int64_t i = first; i < last; ++i) {
@@ -34,8 +34,9 @@ __device__ inline void subtract(double* block, const double* left, int64_t row, 
   }
 }
 
-// Row `rank` of the workspace: the mean of both folds' rows. Rows before it: minus the coefficients.
-__global__ void __launch_bounds__(BLOCK_THREADS) project_local(LcCutoffLosses in, int32_t fitted, double* workspace) {
+// Workspace: the negated coefficients in rows 0 .. rank, the mean over the rows of both folds in row `rank`.
+__global__ void __launch_bounds__(BLOCK_THREADS)
+cutoff_losses_project(LcCutoffLosses in, int32_t fitted, double* workspace) {
   const Column at = my_column(in);
   if (!at.inside) return;
   const LcFold& fold = in.folds[fitted];
@@ -49,8 +50,8 @@ __global__ void __launch_bounds__(BLOCK_THREADS) project_local(LcCutoffLosses in
   for (int64_t row = 0; row < fold.kept[at.problem * in.alphas]; row += ROWS) {
     double block[ROWS] = {};
     for (int64_t i = 0; i < fold.count; ++i) {
-      const double known = target(in, fold, at, i) - mean;
-      subtract(block, directions + i * fold.rank, row, fold.rank, &known, 0, 0, 1);
+      const double centred = target(in, fold, at, i) - mean;
+      subtract(block, directions + i * fold.rank, row, fold.rank, &centred, 0, 0, 1);
     }
 #pragma unroll
     for (int n = 0; n < ROWS; ++n)
@@ -58,9 +59,9 @@ __global__ void __launch_bounds__(BLOCK_THREADS) project_local(LcCutoffLosses in
   }
 }
 
-// Peels the directions off ROWS rows at a time, from the strongest cut to the weakest.
+// ROWS rows at a time, alphas in descending order, so that directions are only added.
 __global__ void __launch_bounds__(BLOCK_THREADS)
-peel_local(LcCutoffLosses in, int32_t fitted, const double* workspace, double* squares) {
+cutoff_losses_squares(LcCutoffLosses in, int32_t fitted, const double* workspace, double* squares) {
   const Column at = my_column(in);
   if (!at.inside) return;
   const LcFold &fold = in.folds[fitted], &other = in.folds[1 - fitted];
@@ -70,7 +71,7 @@ peel_local(LcCutoffLosses in, int32_t fitted, const double* workspace, double* s
   const double mean = coefficients[fold.rank * in.columns];
   double* sums = squares + at.problem * in.alphas * in.columns + at.index;
   for (int64_t row = 0; row < other.count; row += ROWS) {
-    double block[ROWS];  // minus the residual
+    double block[ROWS];  // the negated residual
 #pragma unroll
     for (int n = 0; n < ROWS; ++n) block[n] = row + n < other.count ? mean - target(in, other, at, row + n) : 0.0;
     int64_t done = 0;
@@ -96,7 +97,7 @@ LC_API int32_t lc_cuda_cutoff_losses(const LcCutoffLosses* in, int32_t fitted, d
   const cudaStream_t stream = static_cast<cudaStream_t>(in->stream);
   const dim3 block(BLOCK_THREADS);
   const dim3 grid(unsigned(in->problems), unsigned((in->columns + BLOCK_THREADS - 1) / BLOCK_THREADS));
-  project_local<<<grid, block, 0, stream>>>(*in, fitted, workspace);
-  peel_local<<<grid, block, 0, stream>>>(*in, fitted, workspace, squares);
+  cutoff_losses_project<<<grid, block, 0, stream>>>(*in, fitted, workspace);
+  cutoff_losses_squares<<<grid, block, 0, stream>>>(*in, fitted, workspace, squares);
   return int32_t(cudaGetLastError());
 }

@@ -1,5 +1,5 @@
-// Neighbourhoods taken apart on chip: rows gathered and centred, their Gram matrix, and the eigenvectors of its two
-// diagonal blocks and of the whole. One warp, one block or one cluster of blocks owns a neighbourhood.
+// Rows gathered and centred, their Gram matrix, and the eigendecompositions of its two diagonal blocks and of the
+// whole, in shared memory. One warp, one block or one cluster of blocks solves a problem.
 #include "../include/latentcmp.h"
 #include "jacobi.cuh"
 #include "launch.cuh"
@@ -7,7 +7,7 @@
 namespace latentcmp {
 namespace {
 
-// Means are taken twice: rounding of the first is what a large common offset leaves behind.
+// The mean of the centred rows is subtracted again: with a large common offset it is the rounding of the first mean.
 template <class Team>
 __device__ void centre_rows(const LcGramSpectra& in, int64_t problem) {
   const int64_t* rows = in.rows + problem * in.count;
@@ -26,7 +26,7 @@ __device__ void centre_rows(const LcGramSpectra& in, int64_t problem) {
   Team::sync();
 }
 
-// Into `w` as it grows by `tile` columns of the rows at a time, and then out; `panel` holds count x (tile + 1).
+// Accumulated in `w` over tiles of columns of the rows, then written out; `panel` holds count x (tile + 1).
 template <class Team>
 __device__ void form_gram(const LcGramSpectra& in, int64_t problem, const Columns<Team>& w, double* panel,
                           int tile) {
@@ -56,7 +56,7 @@ __device__ void form_gram(const LcGramSpectra& in, int64_t problem, const Column
 }
 
 template <class Team>
-__global__ void __launch_bounds__(MAX_THREADS) factorise_neighbourhoods(LcGramSpectra in, int tile) {
+__global__ void __launch_bounds__(MAX_THREADS) gram_spectra_kernel(LcGramSpectra in, int tile) {
   extern __shared__ double memory[];
   const int count = int(in.count), stride = count | 1, blocks = Team::blocks();
   const int64_t problem = blockIdx.x / blocks;
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(MAX_THREADS) factorise_neighbourhoods(LcGramSp
   }
 }
 
-const TeamKernel<LcGramSpectra> KERNEL{factorise_neighbourhoods<Block>, factorise_neighbourhoods<Cluster>};
+const TeamKernel<LcGramSpectra> KERNEL{gram_spectra_kernel<Block>, gram_spectra_kernel<Cluster>};
 
 Shape shape_for(int64_t count) {
   return KERNEL.shape_for(count, [count](int64_t blocks, int64_t tile) {
@@ -84,7 +84,7 @@ Shape shape_for(int64_t count) {
   });
 }
 
-bool sound(const LcGramSpectra& in) {
+bool valid(const LcGramSpectra& in) {
   const LcSpectrum* parts = in.spectra;
   if (in.columns < 1 || in.problems < 0 || parts[0].count + parts[1].count != in.count || parts[2].count != in.count)
     return false;
@@ -98,9 +98,9 @@ bool sound(const LcGramSpectra& in) {
 
 using namespace latentcmp;
 
-LC_API int32_t lc_cuda_gram_spectra_fit(int64_t count) { return shape_for(count).blocks > 0; }
+LC_API int32_t lc_cuda_gram_spectra_fits(int64_t count) { return shape_for(count).blocks > 0; }
 
 LC_API int32_t lc_cuda_gram_spectra(const LcGramSpectra* in) {
   const Shape shape = shape_for(in->count);
-  return sound(*in) && shape.blocks > 0 ? KERNEL.launch(shape, *in) : int32_t(LC_BAD_ARGUMENT);
+  return valid(*in) && shape.blocks > 0 ? KERNEL.launch(shape, *in) : int32_t(LC_BAD_ARGUMENT);
 }

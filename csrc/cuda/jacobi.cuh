@@ -1,8 +1,7 @@
-// One-sided Jacobi rotations: columns made orthogonal are left singular vectors times singular values. Those of the
-// Cholesky factor of a positive semidefinite matrix are its eigenvectors, their squared lengths its eigenvalues, and no
-// second matrix is needed (Veselic and Hari, Numer. Math. 56, 627 (1989)). A shift of the diagonal by a few roundings
-// keeps every column above zero, so the eigenvectors of a deficient matrix are orthonormal too; it is taken off the
-// eigenvalues again.
+// One-sided Jacobi rotations: the orthogonalised columns are left singular vectors times singular values. Those of the
+// Cholesky factor of a positive semidefinite matrix are its eigenvectors, their squared norms its eigenvalues, and no
+// second matrix is needed (Veselic and Hari, Numer. Math. 56, 627 (1989)). The diagonal is shifted by a few roundings, so that no
+// column is zero and the eigenvectors of a singular matrix are orthonormal too; the eigenvalues are shifted back.
 #pragma once
 #include "../include/latentcmp.h"
 #include "team.cuh"
@@ -10,8 +9,8 @@
 namespace latentcmp {
 
 constexpr double ROUNDING = 2.220446049250313e-16;
-constexpr double NOTHING = 1e-280;  // of a smaller trace the shift would leave the range of numbers: taken for 0
-constexpr int MAX_SWEEPS = 40;      // 6 to 16 are met; a bound, so that no input runs for ever
+constexpr double MIN_TRACE = 1e-280;  // below it the shift would underflow: the matrix is taken as 0
+constexpr int MAX_SWEEPS = 40;        // 6 to 16 are typical
 
 // The lower triangle of a block of `gram` (row stride `stride`), shifted; returns the shift.
 template <class Team>
@@ -19,7 +18,7 @@ __device__ double load_shifted(const Columns<Team>& w, const double* gram, int64
   double trace = 0;
   for (int i = my_lane(); i < w.n; i += WARP) trace += gram[i * (stride + 1)];
   trace = warp_sum(trace);
-  const double shift = trace > NOTHING ? w.n * ROUNDING * trace : 1.0;
+  const double shift = trace > MIN_TRACE ? w.n * ROUNDING * trace : 1.0;
   w.each(0, [&](int j, double* column) {
     for (int i = my_lane(); i < w.n; i += WARP)
       column[i] = i < j ? 0.0 : gram[j * stride + i] + (i == j ? shift : 0.0);
@@ -28,12 +27,12 @@ __device__ double load_shifted(const Columns<Team>& w, const double* gram, int64
   return shift;
 }
 
-// In place; `pivot` is this block's room for one column.
+// Cholesky factorisation in place; `pivot` is memory of this block for one column.
 template <class Team>
 __device__ void factorise(const Columns<Team>& w, double shift, double* pivot) {
   for (int p = 0; p < w.n; ++p) {
     const double* from = w[p];
-    const double root = sqrt(fmax(from[p], shift / 4));  // rounding can eat the shift
+    const double root = sqrt(fmax(from[p], shift / 4));  // rounding can exceed the shift
     for (int i = p + int(threadIdx.x); i < w.n; i += blockDim.x) pivot[i] = i == p ? root : from[i] / root;
     Team::sync();
     w.each(p, [&](int j, double* column) {
@@ -44,8 +43,8 @@ __device__ void factorise(const Columns<Team>& w, double shift, double* pivot) {
   }
 }
 
-// Makes columns a and b orthogonal in their first elements if they are not; every lane of a warp takes part, with no
-// elements where there is no pair.
+// Orthogonalises columns a and b in their first `measured` elements; false where they are orthogonal already. All lanes
+// of a warp take part, with no elements where there is no pair.
 __device__ inline bool rotate(double* a, double* b, int measured, int rows, int lanes, double tolerance) {
   double aa = 0, bb = 0, ab = 0;
   const int first = threadIdx.x % lanes;
@@ -59,7 +58,7 @@ __device__ inline bool rotate(double* a, double* b, int measured, int rows, int 
   const double slope = (bb - aa) / (2 * ab);
   const double tangent = copysign(1 / (fabs(slope) + sqrt(1 + slope * slope)), slope);
   const double cosine = 1 / sqrt(1 + tangent * tangent), sine = cosine * tangent, half = sine / (1 + cosine);
-  for (int i = first; i < rows; i += lanes) {  // Rutishauser's form: small angles leave no rounding of the cosine
+  for (int i = first; i < rows; i += lanes) {  // Rutishauser's form is accurate for small angles
     const double u = a[i], v = b[i];
     a[i] = u - sine * (v + half * u);
     b[i] = v + sine * (u - half * v);
@@ -67,7 +66,7 @@ __device__ inline bool rotate(double* a, double* b, int measured, int rows, int 
   return true;
 }
 
-// Rotates all pairs, those of one round of a tournament at once, until a whole sweep finds nothing to do.
+// Round-robin sweeps over all pairs, those of one round in parallel, until a sweep rotates none.
 template <class Team>
 __device__ void orthogonalise(const Columns<Team>& w, int* flag) {
   const int pairs = (w.n + 1) / 2, rounds = 2 * pairs - 1, blocks = Team::blocks();
@@ -76,59 +75,59 @@ __device__ void orthogonalise(const Columns<Team>& w, int* flag) {
   while (lanes * share > int(blockDim.x)) lanes /= 2;
   const int pair = int(threadIdx.x) / lanes * blocks + Team::rank();
   const double tolerance = ROUNDING * sqrt(double(w.measured));
-  bool turned = true;
-  for (int sweep = 0; turned && sweep < MAX_SWEEPS; ++sweep) {
-    turned = false;
+  bool rotated = true;
+  for (int sweep = 0; rotated && sweep < MAX_SWEEPS; ++sweep) {
+    rotated = false;
     for (int round = 0; round < rounds; ++round) {
       const int ahead = round + pair, behind = round - pair;
       const int p = pair == 0 ? rounds : ahead < rounds ? ahead : ahead - rounds;
       const int q = behind < 0 ? behind + rounds : behind;
-      const bool plays = pair < pairs && p < w.n && q < w.n;
-      turned |= rotate(w[plays ? p : 0], w[plays ? q : 0], plays ? w.measured : 0, w.rows, lanes, tolerance);
+      const bool active = pair < pairs && p < w.n && q < w.n;
+      rotated |= rotate(w[active ? p : 0], w[active ? q : 0], active ? w.measured : 0, w.rows, lanes, tolerance);
       Team::sync();
     }
-    turned = Team::any(turned, flag);
+    rotated = Team::any(rotated, flag);
   }
 }
 
-// Squared lengths of this block's columns, into its room for n numbers.
+// Writes the squared norms of this block's columns to `norms`, which holds n numbers.
 template <class Team>
-__device__ void measure(const Columns<Team>& w, double* lengths) {
+__device__ void squared_norms(const Columns<Team>& w, double* norms) {
   w.each(0, [&](int j, double* column) {
     double sum = 0;
     for (int i = my_lane(); i < w.measured; i += WARP) sum += column[i] * column[i];
     sum = warp_sum(sum);
-    if (my_lane() == 0) lengths[j] = sum;
+    if (my_lane() == 0) norms[j] = sum;
   });
   Team::sync();
 }
 
-// Where column j of this block stands when the longest comes first.
+// The rank of column j of this block in descending order of the norms.
 template <class Team>
-__device__ int place_of(const Columns<Team>& w, int j, double* lengths) {
+__device__ int place_of(const Columns<Team>& w, int j, double* norms) {
   int place = 0;
   for (int i = my_lane(); i < w.n; i += WARP) {
-    const double other = Team::seen_in(lengths, i % Team::blocks())[i];
-    place += other > lengths[j] || (i < j && !(lengths[j] > other));
+    const double other = Team::address_in(norms, i % Team::blocks())[i];
+    place += other > norms[j] || (i < j && !(norms[j] > other));
   }
   return warp_sum(place);
 }
 
-// The `out.rank` largest, in falling order.
+// The `out.rank` largest, in descending order.
 template <class Team>
-__device__ void write_spectrum(const Columns<Team>& w, double shift, double* lengths, const LcSpectrum& out,
+__device__ void write_spectrum(const Columns<Team>& w, double shift, double* norms, const LcSpectrum& out,
                                int64_t problem) {
   double* squares = out.squares + problem * out.rank;
   double* directions = out.directions + problem * out.rank * w.n;
-  measure(w, lengths);
+  squared_norms(w, norms);
   w.each(0, [&](int j, double* column) {
-    const int place = place_of(w, j, lengths);
+    const int place = place_of(w, j, norms);
     if (place >= out.rank) return;
-    if (my_lane() == 0) squares[place] = lengths[j] - shift;
-    const double norm = sqrt(lengths[j]);
+    if (my_lane() == 0) squares[place] = norms[j] - shift;
+    const double norm = sqrt(norms[j]);
     for (int i = my_lane(); i < w.n; i += WARP) directions[i * out.rank + place] = column[i] / norm;
   });
-  Team::sync();  // no block may end while others still read its lengths
+  Team::sync();  // other blocks still read the norms of this one
 }
 
 }  // namespace latentcmp

@@ -1,4 +1,4 @@
-// Finds the smallest team of threads whose shared memory holds a problem, and launches one team for each problem.
+// Chooses the smallest team of threads whose shared memory holds a problem, and launches one team for each problem.
 #pragma once
 #include "../include/latentcmp.h"
 #include "team.cuh"
@@ -42,11 +42,11 @@ struct TeamKernel {
     const cudaLaunchConfig_t config = configure(shape, 1, &cluster);
     int clusters = 0;
     const cudaError_t code = cudaOccupancyMaxActiveClusters(&clusters, on_cluster, &config);
-    cudaGetLastError();  // a refusal is an answer, not an error to keep
+    cudaGetLastError();  // clears the error of an unsupported shape
     return code == cudaSuccess && clusters > 0;
   }
 
-  // For `count` columns and, in each block, numbers(blocks, tile) doubles; by what the current device allows.
+  // For `count` columns and numbers(blocks, tile) doubles in each block, on the current device.
   template <class Numbers>
   Shape shape_for(int64_t count, Numbers numbers) const {
     int device = 0, limit = 0, major = 0;

@@ -1,4 +1,4 @@
-// What cumulants.h asks of a value, for one double on the device, and the input types.
+// The functions that cumulants.h requires, for one double on the device, and the input types.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -12,7 +12,7 @@ __device__ __forceinline__ double with_sign_of(double size, double sign) { retur
 __device__ __forceinline__ double zero_unless_above(double key, double bound, double value) {
   return key <= bound ? 0.0 : value;
 }
-// Within a tenth of a^(-1/q): the exponent (and mantissa, as its continuation) divided by -q.
+// a^(-1/q) to a relative error of 0.1: exponent and mantissa, read as one fixed-point number, divided by -q.
 __device__ __forceinline__ double guess_inverse_root(double a, int q) {
   const double one = 1023.0 * (1 << 20);
   const double high = double(__double2hiint(a));

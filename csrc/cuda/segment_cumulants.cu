@@ -1,6 +1,6 @@
 // Cumulants of segments: one thread for each column of a segment (or of a piece of a long one).
 #include "scalar.h"
-#include "rows.cuh"
+#include "segment_cumulants_rows.cuh"
 #include "../include/cumulants.h"
 
 namespace latentcmp {
@@ -18,14 +18,14 @@ struct State {
 template <class T, int K>
 constexpr bool SCALED = K > 4 && sizeof(T) == 4;
 
-// The nearest power of two under 1 / spread, kept clear of the ends of the range.
+// The largest power of two below 1 / spread, clamped to a safe range.
 __device__ __forceinline__ float power_of_two_under(float spread) {
   const int exponent = min(max((__float_as_int(spread) >> 23) & 255, 27), 227);
   return __int_as_float((254 - exponent) << 23);
 }
 __device__ __forceinline__ double power_of_two_under(double) { return 1.0; }
 
-// Up to R rows held in registers, so that the second pass costs no second read.
+// Up to R rows in registers: the second pass reads no memory.
 template <class X, int R, int K>
 __device__ __forceinline__ State<K> reduce_tile(const X* x, int64_t stride, int rows) {
   typedef typename WideOf<X>::type T;
@@ -69,7 +69,7 @@ __device__ __forceinline__ State<K> reduce_rows(const X* x, int64_t stride, int6
 
 template <class T, int K>
 __device__ __forceinline__ void write_column(
-    const LcSegments& in, int64_t segment, int64_t column, State<K>& state, T* out, T* residual) {
+    const LcSegmentCumulants& in, int64_t segment, int64_t column, State<K>& state, T* out, T* residual) {
   double k[K + 1];
   cumulants_of_sums<K>(state.mean, state.sum, k);
   if (in.root) signed_roots<K>(k);
@@ -83,7 +83,7 @@ __device__ __forceinline__ void write_column(
 // Short segments, blockDim.y of them in a block.
 template <class X, int K>
 __global__ void __launch_bounds__(BLOCK_THREADS)
-forward_segments(LcSegments in, typename WideOf<X>::type* out, typename WideOf<X>::type* residual) {
+forward_segments(LcSegmentCumulants in, typename WideOf<X>::type* out, typename WideOf<X>::type* residual) {
   typedef typename WideOf<X>::type T;
   const int64_t segment = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
   const int64_t column = int64_t(blockIdx.y) * blockDim.x + threadIdx.x;
@@ -103,7 +103,7 @@ forward_segments(LcSegments in, typename WideOf<X>::type* out, typename WideOf<X
 
 // Pieces of long segments into partial states, [2 * windows, K + 1, columns]: means, then sums 1 .. K.
 template <class X, int K>
-__global__ void __launch_bounds__(BLOCK_THREADS) forward_chunks(LcSegments in, double* partials) {
+__global__ void __launch_bounds__(BLOCK_THREADS) forward_chunks(LcSegmentCumulants in, double* partials) {
   const int64_t column = int64_t(blockIdx.y) * blockDim.x + threadIdx.x;
   const Rows rows = chunk_in(in, blockIdx.x, int(threadIdx.y));
   if (column >= in.columns || rows.count() == 0) return;
@@ -115,10 +115,10 @@ __global__ void __launch_bounds__(BLOCK_THREADS) forward_chunks(LcSegments in, d
   for (int k = 1; k <= K; ++k) to[k * in.columns] = state.sum[k];
 }
 
-// Merges the pieces of the long segment that begins in a window, in the order of its rows.
+// Merges the pieces of the long segment that starts in a window, in the order of its rows.
 template <class T, int K>
 __global__ void __launch_bounds__(BLOCK_THREADS)
-forward_merge(LcSegments in, const double* partials, T* out, T* residual) {
+forward_merge(LcSegmentCumulants in, const double* partials, T* out, T* residual) {
   const int64_t column = int64_t(blockIdx.y) * blockDim.x + threadIdx.x;
   const Rows rows = long_segment(in, blockIdx.x, int(threadIdx.y));
   if (column >= in.columns || rows.count() == 0 || rows.first < int64_t(blockIdx.x) * CHUNK_ROWS) return;
@@ -135,7 +135,7 @@ forward_merge(LcSegments in, const double* partials, T* out, T* residual) {
 }
 
 template <class X, int K>
-int32_t launch(const LcSegments& in, void* out, void* residual, void* workspace) {
+int32_t launch(const LcSegmentCumulants& in, void* out, void* residual, void* workspace) {
   typedef typename WideOf<X>::type T;
   const cudaStream_t stream = static_cast<cudaStream_t>(in.stream);
   const unsigned wide = in.columns <= 32 ? 32 : in.columns <= 64 ? 64 : BLOCK_THREADS;
@@ -153,7 +153,7 @@ int32_t launch(const LcSegments& in, void* out, void* residual, void* workspace)
 }
 
 template <class X>
-int32_t launch_order(const LcSegments& in, void* out, void* residual, void* workspace) {
+int32_t launch_order(const LcSegmentCumulants& in, void* out, void* residual, void* workspace) {
   return in.order > 4 ? launch<X, 8>(in, out, residual, workspace) : launch<X, 4>(in, out, residual, workspace);
 }
 
@@ -162,12 +162,12 @@ int32_t launch_order(const LcSegments& in, void* out, void* residual, void* work
 
 using namespace latentcmp;
 
-LC_API int64_t lc_cuda_segment_workspace(const LcSegments* in) {
+LC_API int64_t lc_cuda_segment_cumulants_workspace(const LcSegmentCumulants* in) {
   if (in->rows <= CHUNK_ROWS) return 0;
   return 2 * window_count(*in) * (in->order > 4 ? 9 : 5) * in->columns * int64_t(sizeof(double));
 }
 
-LC_API int32_t lc_cuda_segment_cumulants(const LcSegments* in, void* out, void* residual, void* workspace) {
+LC_API int32_t lc_cuda_segment_cumulants(const LcSegmentCumulants* in, void* out, void* residual, void* workspace) {
   if (in->order < 1 || in->order > MAX_ORDER) return LC_BAD_ARGUMENT;
   if (in->segments == 0 || in->columns == 0) return LC_OK;
   switch (in->type) {
@@ -177,15 +177,4 @@ LC_API int32_t lc_cuda_segment_cumulants(const LcSegments* in, void* out, void* 
     case LC_BFLOAT16: return launch_order<__nv_bfloat16>(*in, out, residual, workspace);
     default: return LC_BAD_ARGUMENT;
   }
-}
-
-LC_API const char* lc_cuda_error_name(int32_t code) { return cudaGetErrorName(cudaError_t(code)); }
-
-LC_API int32_t lc_cuda_lowest_architecture() {
-#ifdef __CUDA_ARCH_LIST__
-  const int lowest_first[] = {__CUDA_ARCH_LIST__};
-  return lowest_first[0] / 10;
-#else
-  return 0;  // compiled for no GPU
-#endif
 }

@@ -1,7 +1,7 @@
-// The gradient of the cumulants: a polynomial in the centred value, its coefficients the same for all rows of a
-// segment; one thread for each column, one read of x and one write.
+// The gradient of the cumulants is a polynomial in the centred value with the same coefficients for all rows of a
+// segment. One thread for each column reads x once and writes once.
 #include "scalar.h"
-#include "rows.cuh"
+#include "segment_cumulants_rows.cuh"
 #include "../include/cumulants.h"
 
 namespace latentcmp {
@@ -17,7 +17,7 @@ struct Cotangent {
   const T* residual;
 };
 
-// Powers are of (x - centre) * scale - left, scale a power of two near 1 / deviation: float32 has the range then.
+// In powers of (x - centre) * scale - left, scale a power of two near 1 / deviation, so that they fit float32.
 template <class T, int K>
 struct Polynomial {
   T centre, scale, left, coefficient[K];
@@ -25,7 +25,7 @@ struct Polynomial {
 
 template <class T, int K>
 __device__ __forceinline__ Polynomial<T, K> polynomial_of(
-    const LcSegments& in, const Cotangent<T>& from, int64_t segment, int64_t column, double rows) {
+    const LcSegmentCumulants& in, const Cotangent<T>& from, int64_t segment, int64_t column, double rows) {
   const int64_t offset = segment * in.order * in.columns + column;
   double g[K + 1] = {}, k[K + 1] = {}, coefficient[K];
   LC_UNROLL
@@ -48,7 +48,7 @@ __device__ __forceinline__ Polynomial<T, K> polynomial_of(
 
 template <class X, int K>
 __device__ __forceinline__ void gradient_of_rows(
-    const LcSegments& in, const Cotangent<typename WideOf<X>::type>& from, Rows rows, int64_t segment_rows,
+    const LcSegmentCumulants& in, const Cotangent<typename WideOf<X>::type>& from, Rows rows, int64_t segment_rows,
     int64_t column, X* dx) {
   typedef typename WideOf<X>::type T;
   constexpr int R = 8;
@@ -71,7 +71,7 @@ __device__ __forceinline__ void gradient_of_rows(
 
 template <class X, int K>
 __global__ void __launch_bounds__(BLOCK_THREADS)
-backward_segments(LcSegments in, Cotangent<typename WideOf<X>::type> from, X* dx) {
+backward_segments(LcSegmentCumulants in, Cotangent<typename WideOf<X>::type> from, X* dx) {
   const int64_t segment = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
   const int64_t column = int64_t(blockIdx.y) * blockDim.x + threadIdx.x;
   if (segment >= in.segments || column >= in.columns) return;
@@ -82,7 +82,7 @@ backward_segments(LcSegments in, Cotangent<typename WideOf<X>::type> from, X* dx
 
 template <class X, int K>
 __global__ void __launch_bounds__(BLOCK_THREADS)
-backward_chunks(LcSegments in, Cotangent<typename WideOf<X>::type> from, X* dx) {
+backward_chunks(LcSegmentCumulants in, Cotangent<typename WideOf<X>::type> from, X* dx) {
   const int64_t column = int64_t(blockIdx.y) * blockDim.x + threadIdx.x;
   const Rows rows = chunk_in(in, blockIdx.x, int(threadIdx.y));
   if (column >= in.columns || rows.count() == 0) return;
@@ -90,7 +90,7 @@ backward_chunks(LcSegments in, Cotangent<typename WideOf<X>::type> from, X* dx) 
 }
 
 template <class X, int K>
-int32_t launch(const LcSegments& in, const void* grad, const void* out, const void* residual, void* dx) {
+int32_t launch(const LcSegmentCumulants& in, const void* grad, const void* out, const void* residual, void* dx) {
   typedef typename WideOf<X>::type T;
   const cudaStream_t stream = static_cast<cudaStream_t>(in.stream);
   const Cotangent<T> from{static_cast<const T*>(grad), static_cast<const T*>(out), static_cast<const T*>(residual)};
@@ -107,7 +107,7 @@ int32_t launch(const LcSegments& in, const void* grad, const void* out, const vo
 }
 
 template <class X>
-int32_t launch_order(const LcSegments& in, const void* grad, const void* out, const void* residual, void* dx) {
+int32_t launch_order(const LcSegmentCumulants& in, const void* grad, const void* out, const void* residual, void* dx) {
   return in.order > 4 ? launch<X, 8>(in, grad, out, residual, dx) : launch<X, 4>(in, grad, out, residual, dx);
 }
 
@@ -116,7 +116,7 @@ int32_t launch_order(const LcSegments& in, const void* grad, const void* out, co
 
 using namespace latentcmp;
 
-LC_API int32_t lc_cuda_segment_cumulants_backward(const LcSegments* in, const void* grad, const void* out,
+LC_API int32_t lc_cuda_segment_cumulants_backward(const LcSegmentCumulants* in, const void* grad, const void* out,
                                                   const void* residual, void* dx) {
   if (in->order < 1 || in->order > 8) return LC_BAD_ARGUMENT;
   if (in->rows == 0 || in->segments == 0 || in->columns == 0) return LC_OK;

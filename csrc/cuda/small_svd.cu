@@ -1,5 +1,5 @@
-// Singular value decompositions of many small matrices on chip: the rows of each are made orthogonal where they lie,
-// and the rotations that do it, kept below them, are the left singular vectors.
+// Singular value decompositions of many small matrices in shared memory: the rows of each are orthogonalised in place,
+// and the product of the rotations, stored below them, holds the left singular vectors.
 #include "../include/latentcmp.h"
 #include "jacobi.cuh"
 #include "launch.cuh"
@@ -8,34 +8,34 @@ namespace latentcmp {
 namespace {
 
 template <class Team>
-__global__ void __launch_bounds__(MAX_THREADS) decompose_rows(LcSmallSvd in, int) {
+__global__ void __launch_bounds__(MAX_THREADS) small_svd_kernel(LcSmallSvd in, int) {
   extern __shared__ double memory[];
   const int count = int(in.count), columns = int(in.columns), rows = columns + count, blocks = Team::blocks();
   const int64_t problem = blockIdx.x / blocks;
   const Columns<Team> w{memory, count, rows | 1, columns, rows};
-  double* lengths = memory + share_of(count, blocks) * w.stride;
+  double* norms = memory + share_of(count, blocks) * w.stride;
   const double* from = in.rows + problem * in.count * in.columns;
   w.each(0, [&](int j, double* column) {
     for (int i = my_lane(); i < rows; i += WARP)
       column[i] = i < columns ? from[int64_t(j) * columns + i] : double(i - columns == j);
   });
   Team::sync();
-  orthogonalise(w, reinterpret_cast<int*>(lengths + count));
-  measure(w, lengths);
+  orthogonalise(w, reinterpret_cast<int*>(norms + count));
+  squared_norms(w, norms);
   double* u = in.u + problem * in.count * in.rank;
   double* vh = in.vh + problem * in.rank * in.columns;
   w.each(0, [&](int j, double* column) {
-    const int place = place_of(w, j, lengths);
+    const int place = place_of(w, j, norms);
     if (place >= in.rank) return;
-    const double s = sqrt(lengths[j]);
+    const double s = sqrt(norms[j]);
     if (my_lane() == 0) in.s[problem * in.rank + place] = s;
     for (int i = my_lane(); i < columns; i += WARP) vh[place * in.columns + i] = s == 0 ? 0.0 : column[i] / s;
     for (int i = my_lane(); i < count; i += WARP) u[i * in.rank + place] = column[columns + i];
   });
-  Team::sync();  // no block may end while others still read its lengths
+  Team::sync();  // other blocks still read the norms of this one
 }
 
-const TeamKernel<LcSmallSvd> KERNEL{decompose_rows<Block>, decompose_rows<Cluster>};
+const TeamKernel<LcSmallSvd> KERNEL{small_svd_kernel<Block>, small_svd_kernel<Cluster>};
 constexpr int64_t MAX_COLUMNS = 1 << 20;
 
 Shape shape_for(int64_t count, int64_t columns) {
@@ -50,10 +50,10 @@ Shape shape_for(int64_t count, int64_t columns) {
 
 using namespace latentcmp;
 
-LC_API int32_t lc_cuda_small_svd_fit(int64_t count, int64_t columns) { return shape_for(count, columns).blocks > 0; }
+LC_API int32_t lc_cuda_small_svd_fits(int64_t count, int64_t columns) { return shape_for(count, columns).blocks > 0; }
 
 LC_API int32_t lc_cuda_small_svd(const LcSmallSvd* in) {
   const Shape shape = shape_for(in->count, in->columns);
-  const bool sound = in->problems >= 0 && in->rank >= 1 && in->rank <= in->count && in->rank <= in->columns;
-  return sound && shape.blocks > 0 ? KERNEL.launch(shape, *in) : int32_t(LC_BAD_ARGUMENT);
+  const bool valid = in->problems >= 0 && in->rank >= 1 && in->rank <= in->count && in->rank <= in->columns;
+  return valid && shape.blocks > 0 ? KERNEL.launch(shape, *in) : int32_t(LC_BAD_ARGUMENT);
 }

@@ -1,4 +1,4 @@
-// The arithmetic shared by host and device, on one value (V = double) or a vector of columns (V = a SIMD pack).
+// Arithmetic shared by host and device, on one value (V = double) or a vector of columns (V = a SIMD pack).
 #pragma once
 
 #if defined(__CUDACC__)
@@ -13,7 +13,7 @@
 
 namespace latentcmp {
 
-// A loop whose counter is a constant in every turn: nothing is left to the optimiser's judgement.
+// A loop that is unrolled at compile time; its counter is a constant in every iteration.
 template <int N>
 struct Constant {
   static constexpr int value = N;
@@ -36,7 +36,7 @@ struct Binomial {
   static constexpr double value = binomial<N, K>();
 };
 
-// s[p] = sum (x - a)^p becomes sum (x - a + h)^p, p = 0 .. K: the binomial theorem as a triangle of additions.
+// Replaces s[p] = sum (x - a)^p by sum (x - a + h)^p, p = 0 .. K (binomial theorem, by repeated addition).
 template <int K, class V>
 LC_INLINE void shift_sums(V (&s)[K + 1], V h) {
   for_each<1, K>([&](auto i) LC_INLINED {
@@ -44,7 +44,7 @@ LC_INLINE void shift_sums(V (&s)[K + 1], V h) {
   });
 }
 
-// Adds the sums b about mean_b to the sums a about mean_a (P. Pebay, SAND2008-6212): both move to the joint mean.
+// Adds the sums b about mean_b to the sums a about mean_a, both shifted to the joint mean (P. Pebay, SAND2008-6212).
 template <int K, class V>
 LC_INLINE void merge_sums(V& mean_a, V (&a)[K + 1], V mean_b, V (&b)[K + 1]) {
   const V gap = mean_b - mean_a;
@@ -80,7 +80,7 @@ LC_INLINE V integer_power(V a, int n) {
   return value;
 }
 
-// a^(1/Q) for a >= 0 and odd Q by third-order steps on the inverse root, from a guess within a tenth of it.
+// a^(1/Q) for a >= 0 and odd Q by third-order iteration of the inverse root, from a guess of relative error 0.1.
 template <int Q, class V>
 LC_INLINE V odd_root(V a) {
   V z = guess_inverse_root(a, Q);
@@ -107,8 +107,8 @@ LC_INLINE void signed_roots(V (&k)[K + 1]) {
   }
 }
 
-// From the cotangent g[m] of sign(k_m) |k_m|^(1/m) = r[m] to that of k_m, and r[m] to k_m. The slope is taken as
-// 0 where it would exceed 1 / tiny, at r = 0 above all.
+// Replaces the cotangent g[m] of r[m] = sign(k_m) |k_m|^(1/m) by that of k_m, and r[m] by k_m. The slope is taken as 0
+// where it would exceed 1 / tiny, as it does at r = 0.
 template <int K, class V>
 LC_INLINE void through_roots(V (&g)[K + 1], V (&r)[K + 1], double tiny) {
   for_each<2, K>([&](auto m) LC_INLINED {
@@ -119,7 +119,7 @@ LC_INLINE void through_roots(V (&g)[K + 1], V (&r)[K + 1], double tiny) {
 }
 
 // Coefficients c[0] .. c[K - 1] of (x - mean)^j in the gradient: with 1 / M(t) = exp(-K(t)) = sum a_j t^j / j!,
-// d k_m / d x = (m / n) sum_j C(m - 1, j) a_{m-1-j} (x - mean)^j. k[1] is not read: it counts as 0.
+// d k_m / d x = (m / n) sum_j C(m - 1, j) a_{m-1-j} (x - mean)^j. k[1] is not read: it is taken as 0.
 template <int K, class V>
 LC_INLINE void gradient_coefficients(const V (&g)[K + 1], const V (&k)[K + 1], double rows, V (&c)[K]) {
   V a[K];

@@ -1,4 +1,5 @@
-// C ABI between the native kernels and latentcmp/_runtime/native.py: pointers, extents and a stream in, a code out.
+// C ABI between the native kernels and latentcmp/_runtime/abi.py, which mirrors the structs and constants below. A
+// kernel takes a pointer to a struct of addresses, extents and a stream, and returns an LcStatus or a CUDA error code.
 #pragma once
 #include <cstdint>
 
@@ -8,11 +9,14 @@
 #define LC_API extern "C" __attribute__((visibility("default")))
 #endif
 
+// Raise it with every change of a struct, a signature or a meaning in this file, and ABI_VERSION in abi.py with it.
+constexpr int32_t LC_ABI_VERSION = 1;
+
 enum LcStatus : int32_t { LC_OK = 0, LC_BAD_ARGUMENT = -1, LC_BAD_OFFSETS = -2, LC_NO_MEMORY = -3 };
 enum LcType : int32_t { LC_FLOAT32 = 0, LC_FLOAT64 = 1, LC_FLOAT16 = 2, LC_BFLOAT16 = 3 };
 
 // Rows of x grouped by segment; `wide` below is float64 for float64 input and float32 for the other types.
-struct LcSegments {
+struct LcSegmentCumulants {
   const void* x;         // [rows, columns], unit column stride
   const int64_t* ptr;    // [segments + 1]
   int64_t rows;
@@ -26,41 +30,7 @@ struct LcSegments {
   void* stream;          // CUDA stream; unused on the CPU
 };
 
-// out: [segments, order, columns] wide; residual: [segments, columns] wide, the mean less its rounded value in
-// out, or null.
-LC_API int32_t lc_cpu_segment_cumulants(const LcSegments* in, void* out, void* residual);
-
-// grad, out: [segments, order, columns] wide; residual as above or null; dx: [rows, columns] in x's type.
-LC_API int32_t lc_cpu_segment_cumulants_backward(const LcSegments* in, const void* grad, const void* out,
-                                                 const void* residual, void* dx);
-
-// Targets of local maps: for each problem, rows of y in two folds, and for each fold the factors of the source's
-// rows fitted there. All arrays are contiguous but y, whose columns have unit stride.
-struct LcFold {
-  const int64_t* rows;       // [problems, count] rows of y
-  const double* directions;  // [problems, count, rank] left singular vectors of the source rows, strongest first
-  const double* projected;   // [problems, rank, count of the other fold] its source rows along the right singular
-                             // vectors, over the singular values
-  const int64_t* kept;       // [problems, alphas] leading directions kept, not rising with alpha
-  int64_t count;
-  int64_t rank;
-};
-
-struct LcCutoffLosses {
-  const double* y;     // [train rows, columns]
-  int64_t columns;
-  int64_t row_stride;  // elements from one row of y to the next
-  int64_t problems;
-  int64_t alphas;
-  LcFold folds[2];
-  void* stream;        // CUDA stream; unused on the CPU
-};
-
-// losses: [problems, alphas], the mean over columns of the root mean squared error on the fold that was not fitted,
-// averaged over the two folds. Rows are taken as they are: they must lie inside y.
-LC_API int32_t lc_cpu_cutoff_losses(const LcCutoffLosses* in, double* losses);
-
-// Rows of x in double, less a centre, and their squared norms. Rows are taken as they are: they must lie inside x.
+// Rows of x in double, minus a centre, and their squared norms. Row numbers are not checked.
 struct LcCentredRows {
   const void* x;          // [rows of x, columns] float32 or float64, unit column stride
   const int64_t* rows;    // [count] rows of x
@@ -76,28 +46,28 @@ struct LcCentredRows {
   int32_t threads;
 };
 
-LC_API int32_t lc_cpu_centred_rows(const LcCentredRows* in);
+// One fold of every problem: its rows of y, and the factors u s v' of its source rows. All arrays are contiguous.
+struct LcFold {
+  const int64_t* rows;       // [problems, count] rows of y
+  const double* directions;  // [problems, count, rank] u, singular values in descending order
+  const double* projected;   // [problems, rank, count of the other fold] source rows of the other fold times v / s
+  const int64_t* kept;       // [problems, alphas] number of leading directions kept, not increasing with alpha
+  int64_t count;
+  int64_t rank;
+};
 
-// Names the instruction set in use: "avx512", "avx2" or "baseline".
-LC_API const char* lc_cpu_instruction_set();
+// Two-fold losses of truncated SVD maps. Row numbers are not checked.
+struct LcCutoffLosses {
+  const double* y;     // [train rows, columns], unit column stride
+  int64_t columns;
+  int64_t row_stride;  // elements from one row of y to the next
+  int64_t problems;
+  int64_t alphas;
+  LcFold folds[2];
+  void* stream;        // CUDA stream; unused on the CPU
+};
 
-// Asks for huge pages behind memory nobody has touched yet; a no-op where that means nothing.
-LC_API void lc_cpu_advise_huge_pages(void* memory, int64_t bytes);
-
-// The same operators on device memory; workspace holds lc_cuda_segment_workspace bytes.
-LC_API int64_t lc_cuda_segment_workspace(const LcSegments* in);
-LC_API int32_t lc_cuda_segment_cumulants(const LcSegments* in, void* out, void* residual, void* workspace);
-LC_API int32_t lc_cuda_segment_cumulants_backward(const LcSegments* in, const void* grad, const void* out,
-                                                  const void* residual, void* dx);
-LC_API const char* lc_cuda_error_name(int32_t code);
-// The oldest GPUs that the kernels were compiled for: 80 for sm_80.
-LC_API int32_t lc_cuda_lowest_architecture();
-
-// The same losses on device memory, one fold fitted at a time: squares [problems, alphas, columns] holds sums over
-// rows of the squared error; workspace [problems, rank + 1, columns].
-LC_API int32_t lc_cuda_cutoff_losses(const LcCutoffLosses* in, int32_t fitted, double* squares, double* workspace);
-
-// Eigenvalues and eigenvectors of Gram matrices, the largest `rank` in falling order.
+// The `rank` largest eigenvalues of Gram matrices, in descending order, and their eigenvectors.
 struct LcSpectrum {
   double* squares;     // [problems, rank]
   double* directions;  // [problems, count, rank], eigenvectors in columns
@@ -105,7 +75,7 @@ struct LcSpectrum {
   int64_t rank;        // 1 .. count
 };
 
-// Rows of x near each of many points, and what is made of them. Rows are taken as they are: they must lie inside x.
+// Gathered rows of x, centred, with their Gram matrix and its eigendecompositions. Row numbers are not checked.
 struct LcGramSpectra {
   const double* x;        // [train rows, columns], unit column stride
   const int64_t* rows;    // [problems, count] rows of x, the first fold before the second
@@ -113,18 +83,14 @@ struct LcGramSpectra {
   int64_t row_stride;     // elements from one row of x to the next
   int64_t problems;
   int64_t count;          // 2 or more
-  double* centred;        // [problems, count, columns] the rows less their mean
+  double* centred;        // [problems, count, columns] the rows minus their mean
   double* mean;           // [problems, columns]
   double* gram;           // [problems, count, count] inner products of the centred rows
-  LcSpectrum spectra[3];  // of the first fold's block, of the second's, and of the whole
+  LcSpectrum spectra[3];  // of the diagonal block of the first fold, of that of the second, and of the whole matrix
   void* stream;
 };
 
-// 1 where the current device's on-chip memory holds a neighbourhood of so many rows, 0 where it does not.
-LC_API int32_t lc_cuda_gram_spectra_fit(int64_t count);
-LC_API int32_t lc_cuda_gram_spectra(const LcGramSpectra* in);
-
-// Thin singular value decompositions u s v' of many small matrices, strongest first.
+// Thin singular value decompositions u s v' of many small matrices, singular values in descending order.
 struct LcSmallSvd {
   const double* rows;  // [problems, count, columns]
   int64_t columns;
@@ -137,6 +103,45 @@ struct LcSmallSvd {
   void* stream;
 };
 
-// 1 where the current device's on-chip memory holds a matrix of these extents, 0 where it does not.
-LC_API int32_t lc_cuda_small_svd_fit(int64_t count, int64_t columns);
+// What the loader compares with its own before it calls a kernel. The size of a struct is in bytes, 0 for a name that
+// is not the name of a struct above.
+LC_API int32_t lc_cpu_abi_version();
+LC_API int32_t lc_cuda_abi_version();
+LC_API int64_t lc_cpu_struct_size(const char* name);
+LC_API int64_t lc_cuda_struct_size(const char* name);
+
+// out: [segments, order, columns] wide. residual: [segments, columns] wide, the mean minus its rounded value in out, or
+// null. workspace: lc_cuda_segment_cumulants_workspace bytes.
+LC_API int32_t lc_cpu_segment_cumulants(const LcSegmentCumulants* in, void* out, void* residual);
+LC_API int32_t lc_cuda_segment_cumulants(const LcSegmentCumulants* in, void* out, void* residual, void* workspace);
+LC_API int64_t lc_cuda_segment_cumulants_workspace(const LcSegmentCumulants* in);
+
+// grad, out: [segments, order, columns] wide. residual: as above. dx: [rows, columns] in x's type.
+LC_API int32_t lc_cpu_segment_cumulants_backward(const LcSegmentCumulants* in, const void* grad, const void* out,
+                                                 const void* residual, void* dx);
+LC_API int32_t lc_cuda_segment_cumulants_backward(const LcSegmentCumulants* in, const void* grad, const void* out,
+                                                  const void* residual, void* dx);
+
+LC_API int32_t lc_cpu_centred_rows(const LcCentredRows* in);
+
+// losses: [problems, alphas], the mean over columns of the root mean squared error on the fold that was not fitted,
+// averaged over the two folds.
+LC_API int32_t lc_cpu_cutoff_losses(const LcCutoffLosses* in, double* losses);
+// One fold fitted at a time. squares: [problems, alphas, columns], sums over rows of the squared error on the other
+// fold. workspace: [problems, rank + 1, columns].
+LC_API int32_t lc_cuda_cutoff_losses(const LcCutoffLosses* in, int32_t fitted, double* squares, double* workspace);
+
+// `fits`: 1 where the shared memory of the current device holds one problem of these extents, else 0.
+LC_API int32_t lc_cuda_gram_spectra(const LcGramSpectra* in);
+LC_API int32_t lc_cuda_gram_spectra_fits(int64_t count);
 LC_API int32_t lc_cuda_small_svd(const LcSmallSvd* in);
+LC_API int32_t lc_cuda_small_svd_fits(int64_t count, int64_t columns);
+
+// The instruction set in use: "avx512", "avx2" or "baseline".
+LC_API const char* lc_cpu_instruction_set();
+// Requests huge pages for memory that has not been touched yet; no effect on systems without them.
+LC_API void lc_cpu_advise_huge_pages(void* memory, int64_t bytes);
+// The name of a positive code of a kernel.
+LC_API const char* lc_cuda_error_name(int32_t code);
+// The lowest compute capability that the kernels were compiled for: 80 for sm_80.
+LC_API int32_t lc_cuda_lowest_architecture();

@@ -1,1 +1,1 @@
-"""The machine: native library, backends, devices, files, progress, processes. Knows no chemistry."""
+"""Machine-specific code without chemistry: native library, backends, devices, files, progress, processes."""

@@ -1,8 +1,9 @@
-"""Chooses what runs an operator: cpu (C++), cuda (CUDA C++), triton, or reference (plain torch)."""
+"""Chooses what runs an operator: cpu (C++), cuda (CUDA C++), triton, or reference (PyTorch)."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 
@@ -12,50 +13,55 @@ from latentcmp._runtime import native
 from latentcmp.errors import InputError
 
 BACKENDS = ("cpu", "cuda", "triton", "reference")
-PREFERRED = {
-    ("cpu", "narrow"): ("cpu", "reference"),
-    ("cpu", "wide"): ("cpu", "reference"),
-    # No GPU has timed the two yet. cuda goes first: it is launched from C and compiled before it is first called.
-    ("cuda", "narrow"): ("cuda", "triton", "reference"),
-    ("cuda", "wide"): ("cuda", "triton", "reference"),
-}
-"""From the fastest, by device and shape class; the place to write down what `latentcmp bench pooling` measures."""
-NARROW = 128
-"""Rows of fewer columns are narrow: in float32 they do not give each lane of a warp a load of 16 bytes."""
-_DEVICES = {"cpu": ("cpu",), "cuda": ("cuda",), "triton": ("cuda",)}
 
 
-def shape_class(columns: int) -> str:
-    """The class of a shape in ``PREFERRED``: "narrow" or "wide"."""
-    return "narrow" if columns < NARROW else "wide"
+def choose(offered: Mapping[str, tuple[str, ...]], device: str, backend: str | None = None) -> str:
+    """Choose the backend of one operator call.
 
-
-def choose(device: str, backend: str | None = None, shape: str = "wide") -> str:
-    """The backend for tensors on a device type: the one asked for, LATENTCMP_BACKEND, or its shape class's fastest.
+    Args:
+        offered: the operator's backends by device type, the preferred one first; "reference" is one of them.
+        device: the device type of the tensors.
+        backend: the name of one of them. None takes LATENTCMP_BACKEND where the operator has that backend on this
+            device, else the first that is available.
 
     Raises:
-        InputError: the one asked for has no such name, does not run on the device, or is missing (and why).
+        InputError: the operator has no such backend on this device, the backend is not available, or
+            LATENTCMP_BACKEND is not the name of any backend.
     """
-    asked = backend or os.environ.get("LATENTCMP_BACKEND") or None
-    if asked is None:
-        return next((name for name in PREFERRED.get((device, shape), ()) if not why_missing(name)), "reference")
-    if asked not in BACKENDS:
-        raise InputError(f"there is no backend {asked!r}; choose one of {', '.join(BACKENDS)}")
-    if asked != "reference" and device not in _runs_on(asked):
-        raise InputError(f"backend {asked!r} runs on {' and '.join(_runs_on(asked))} tensors, these are on {device}")
-    reason = why_missing(asked)
+    names = _offered_on(offered, device)
+    if backend is not None and backend not in names:
+        raise InputError(
+            f"this operator has no backend {backend!r} for {device} tensors; choose one of {', '.join(names)}"
+        )
+    requested = backend or _requested_by_environment(names)
+    if requested is None:
+        return next(name for name in names if not why_missing(name))
+    reason = why_missing(requested)
     if reason:
-        raise InputError(f"backend {asked!r} is not available: {reason}")
-    return asked
+        raise InputError(f"backend {requested!r} is not available: {reason}")
+    return requested
 
 
 # What torch.compiler.assume_constant_result does, without importing the compiler (1.5 s) to do it.
 choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
+def _offered_on(offered: Mapping[str, tuple[str, ...]], device: str) -> tuple[str, ...]:
+    names = offered.get(device, ("reference",))
+    interpreted = device == "cpu" and _interpreted() and "triton" in offered.get("cuda", ())
+    return (*names, "triton") if interpreted else names
+
+
+def _requested_by_environment(names: tuple[str, ...]) -> str | None:
+    requested = os.environ.get("LATENTCMP_BACKEND")
+    if requested and requested not in BACKENDS:
+        raise InputError(f"LATENTCMP_BACKEND is {requested!r}, expected one of {', '.join(BACKENDS)}")
+    return requested if requested in names else None
+
+
 @cache
 def why_missing(backend: str) -> str:
-    """Why a backend cannot be used here, or "" where it can."""
+    """The reason why a backend cannot be used on this machine, or ""."""
     if backend == "reference":
         return ""
     if backend == "triton":
@@ -95,10 +101,6 @@ def _detail(backend: str) -> str:
         return f"C++, {library.lc_cpu_instruction_set().decode()}, {torch.get_num_threads()} threads"
     on_device = f"{torch.cuda.get_device_name()}" if torch.cuda.is_available() else "interpreted on the CPU"
     return f"torch {torch.__version__}" if backend == "reference" else on_device
-
-
-def _runs_on(backend: str) -> tuple[str, ...]:
-    return ("cpu", "cuda") if backend == "triton" and _interpreted() else _DEVICES[backend]
 
 
 def _interpreted() -> bool:

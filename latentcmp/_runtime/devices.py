@@ -1,4 +1,4 @@
-"""How work is laid out where it is done: an item for every core of a CPU, one batch on any other device."""
+"""Choice of a device, and parallel work: one item per core on a CPU, one batch on other devices."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,14 +16,22 @@ Result = TypeVar("Result")
 
 
 def without_waiting(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host on a device; the host does not wait for what the device has left to do."""
+    """Copy a tensor from the host to a device without host synchronisation."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def map_over_cores(function: Callable[[Item], Result], items: Sequence[Item], device: torch.device) -> list[Result]:
-    """Map in order; on a CPU one item a core, each with one torch thread, elsewhere one after the other.
+    """Apply a function to items: on a CPU in parallel, one torch thread each, on other devices one after the other.
 
-    Batched LAPACK in torch runs one problem at a time, so threads inside an operation do not help it.
+    Batched LAPACK in torch runs one problem at a time, so that threads inside an operation do not speed it up.
+
+    Args:
+        function: the function.
+        items: its arguments.
+        device: the device of the tensors that it works on.
+
+    Returns:
+        The results, in the order of the items.
     """
     if device.type != "cpu":
         return [function(item) for item in items]
@@ -33,24 +41,39 @@ def map_over_cores(function: Callable[[Item], Result], items: Sequence[Item], de
 
 
 def batches_for(items: Sequence[Item], device: torch.device) -> list[Sequence[Item]]:
-    """Items that one worker takes together: one on a CPU, where cores work side by side, all of them elsewhere."""
+    """Divide items into those that one worker takes together: single items on a CPU, all items on other devices."""
     return [[item] for item in items] if device.type == "cpu" else [items]
 
 
 def map_stacked(function: Callable[[Tensor], Sequence[Tensor]], matrices: Sequence[Tensor]) -> list[list[Tensor]]:
-    """What a function of stacks [b, m, n] gives for every matrix, with one call for all matrices of a shape."""
+    """Apply a function of stacks of matrices, with one call for all matrices of a shape.
+
+    Args:
+        function: from a stack [b, m, n] to tensors with the batch dimension b first.
+        matrices: matrices of any shapes.
+
+    Returns:
+        The tensors of each matrix, without the batch dimension.
+    """
     by_shape: dict[torch.Size, list[int]] = {}
     for index, matrix in enumerate(matrices):
         by_shape.setdefault(matrix.shape, []).append(index)
-    found: dict[int, list[Tensor]] = {}
+    results: dict[int, list[Tensor]] = {}
     for members in by_shape.values():
-        results = function(torch.stack([matrices[index] for index in members]))
-        found |= {index: list(parts) for index, *parts in zip(members, *results, strict=True)}
-    return [found[index] for index in range(len(matrices))]
+        stacks = function(torch.stack([matrices[index] for index in members]))
+        results |= {index: list(tensors) for index, *tensors in zip(members, *stacks, strict=True)}
+    return [results[index] for index in range(len(matrices))]
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
-    """The device asked for, else CUDA where there is one, else the CPU. Raises InputError for one that is absent."""
+    """Return a device.
+
+    Args:
+        device: "cpu", "cuda" or "cuda:N"; None: CUDA where it is available, else the CPU.
+
+    Raises:
+        InputError: the device is unknown, not supported or not available.
+    """
     try:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:

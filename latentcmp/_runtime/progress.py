@@ -1,4 +1,4 @@
-"""Progress of a run and its wall time by part."""
+"""Progress and wall times of a run."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,14 +9,14 @@ Advance = Callable[[int], None]
 
 
 class Timing:
-    """Seconds by part; a part entered again adds up."""
+    """Wall times of the parts of a run, in seconds; times of the same part are added."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._start = perf_counter()
 
     def total(self) -> dict[str, float]:
-        """The parts, and under "total" the wall time since the beginning."""
+        """Return the times by part, with the time since the start as "total"."""
         return {**self.seconds, "total": perf_counter() - self._start}
 
     @contextmanager
@@ -30,7 +30,7 @@ class Timing:
 
 
 def counted(progress: Progress | None, label: str, total: int) -> Advance | None:
-    """From `progress(label, done, total)` a function that is told what each step adds."""
+    """Return a function that adds a step and reports `progress(label, done, total)`; None without `progress`."""
     done = 0
 
     def advance(step: int) -> None:

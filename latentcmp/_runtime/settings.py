@@ -1,4 +1,4 @@
-"""Process-wide settings of torch, held for a while."""
+"""Context managers for process-wide settings of torch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ import torch
 
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """Hold torch at one thread an operation, and give its own count back.
+    """Limit torch to one thread for each operation, and restore the number afterwards.
 
-    Message passing on a few dozen atoms and LAPACK on small matrices both run slower on more, and on a busy
-    machine very much slower.
+    Message passing on a few dozen atoms and LAPACK on small matrices are slower with more threads, most of all on a
+    machine with other load.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -23,7 +23,7 @@ def one_torch_thread() -> Iterator[None]:
 
 @contextmanager
 def single_precision() -> Iterator[None]:
-    """Hold torch's default dtype at float32, which model packages take for granted, and give it back."""
+    """Set the default dtype of torch to float32, which model packages assume, and restore it afterwards."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:

@@ -1,4 +1,4 @@
-"""Versions of the packages that numbers may depend on."""
+"""Versions of the packages that results may depend on."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -9,7 +9,7 @@ PACKAGES = ("torch", "numpy", "ase", "e3nn")
 
 
 def versions() -> dict[str, str]:
-    """Versions of latentcmp, Python, and of those of `PACKAGES` that are installed."""
+    """Return the versions of latentcmp, Python, and of those of `PACKAGES` that are installed."""
     found = {"latentcmp": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:

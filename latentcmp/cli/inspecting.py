@@ -14,7 +14,7 @@ def models(
     ] = False,
 ) -> None:
     """The models latentcmp knows: installed or how to install, checkpoint, licence, elements, hook points."""
-    from latentcmp.cli.model_list import show_models, show_self_test
+    from latentcmp.cli.model_list import show_models, show_self_test, show_unusable
     from latentcmp.models.registry import cards, parse
 
     chosen = [parse(name) for name in names or cards()]
@@ -23,6 +23,8 @@ def models(
             raise typer.Exit(1)
         return
     show_models(out, chosen)
+    if not names:
+        show_unusable(out)
 
 
 def doctor() -> None:

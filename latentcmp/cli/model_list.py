@@ -8,6 +8,7 @@ from rich.text import Text
 
 from latentcmp.cli.tables import check_table
 from latentcmp.hooks.points import HookPoint
+from latentcmp.models.discovery import family_errors, model_errors
 from latentcmp.models.registry import ModelSpec, installed_version
 from latentcmp.models.selftest import self_test
 
@@ -30,6 +31,12 @@ def show_models(console: Console, specs: Sequence[ModelSpec]) -> None:
             *((point.name, _point(point)) for point in card.points),
         ):
             console.print(Text.assemble((f"  {key:<11} ", "cyan"), value), soft_wrap=True)
+
+
+def show_unusable(console: Console) -> None:
+    """Print why registered families and models cannot be used, a line each."""
+    for error in dict.fromkeys([*family_errors().values(), *model_errors().values()]):
+        console.print(Text(error, "red"), soft_wrap=True)
 
 
 def show_self_test(console: Console, specs: Sequence[ModelSpec]) -> bool:

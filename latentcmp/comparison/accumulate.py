@@ -12,9 +12,9 @@ from latentcmp._runtime.settings import one_torch_thread
 from latentcmp.comparison.config import CompareConfig
 from latentcmp.comparison.plan import Plan
 from latentcmp.comparison.sources import Source
-from latentcmp.features.finite import FiniteWatch
+from latentcmp.features.finite import FiniteCheck
 from latentcmp.ops.segment_cumulants import segment_cumulants
-from latentcmp.statistics.accumulator import Limits, RowAccumulator
+from latentcmp.statistics.accumulator import RowAccumulator, SampleSizes
 from latentcmp.systems.system import offsets
 
 
@@ -28,11 +28,11 @@ class ComparisonAccumulator:
     def __init__(self, manifest: dict[str, Any], layers: dict[str, dict[str, Any]]) -> None:
         self.manifest, self.layers, self.names = manifest, layers, dict[int, str]()
         config = CompareConfig(**manifest["config"])
-        limits = Limits(config.local_train_rows, config.local_test_rows)
+        sizes = SampleSizes(config.local_train_rows, config.local_test_rows)
         widths = {label: layers[label]["width"] for label in manifest["models"]}
         wide = {label: config.cumulant_order * width for label, width in widths.items()}
         self.atoms, self.structures = (
-            RowAccumulator(of_kind, manifest["n_blocks"], limits, config.statistics) for of_kind in (widths, wide)
+            RowAccumulator(of_kind, manifest["n_blocks"], sizes, config.statistics) for of_kind in (widths, wide)
         )
 
     def merge(self, other: "ComparisonAccumulator") -> None:
@@ -51,23 +51,23 @@ def collect(
     """
     n_atoms = sum(len(system) for block in blocks for system in plan.of_block(block))
     advance = {source.name: counted(progress, source.name, n_atoms) for source in sources}
-    found, watch = None, FiniteWatch()
+    found, check = None, FiniteCheck()
     for block in blocks:
         features, layers = {}, {}
         for source in sources:
             made = source.rows(plan.of_block(block), advance[source.name])
             for values in made.values():
-                watch.look(source.name, values, plan.of_block(block))
+                check.add(source.name, values, plan.of_block(block))
             features.update(made)
             layers.update({label: source.manifest(label, values) for label, values in made.items()})
         features = {label: features[label] for label in plan.manifest["models"]}  # in the order they were asked for
         found = found or ComparisonAccumulator(plan.manifest, layers)
         with timing.part("statistics"), one_torch_thread():  # more would change the last bits
-            found.atoms.add(block, features, plan.atom_labels(block))
-            found.structures.add(block, descriptors(plan, block, features), plan.structure_labels(block))
-    watch.finish()
+            found.atoms.update(block, features, plan.atom_labels(block))
+            found.structures.update(block, descriptors(plan, block, features), plan.structure_labels(block))
+    check.finish()
     if found is not None:
-        owners = (gathered.sampled(1).owners.tolist() for gathered in (found.atoms, found.structures))
+        owners = (gathered.sampled("test").owners.tolist() for gathered in (found.atoms, found.structures))
         found.names = {number: plan.systems[number].id for numbers in owners for number in numbers}
     return found
 

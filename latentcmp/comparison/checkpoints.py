@@ -1,9 +1,7 @@
-"""Checkpoints of a training against a reference: errors in both directions, one line a checkpoint."""
+"""Errors between the checkpoints of a training and a reference, in both directions."""
 
-import csv
 import json
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
 from pathlib import Path
@@ -14,16 +12,16 @@ import torch
 
 from latentcmp._runtime.devices import choose_device
 from latentcmp._version import __version__
+from latentcmp.comparison.checkpoint_names import expanded, steps_of
+from latentcmp.comparison.checkpoint_table import ERRORS, Line, read_table, write_table
 from latentcmp.comparison.config import CompareConfig
 from latentcmp.comparison.from_matrices import compare_features
-from latentcmp.errors import InputError, LatentcmpError
+from latentcmp.errors import LatentcmpError
 from latentcmp.features.data import Features
 from latentcmp.features.extract import extract, structures_manifest
-from latentcmp.measures.measure import ErrorName
 from latentcmp.measures.similarity import effective_rank, linear_cka
-from latentcmp.models.registry import FAMILIES, ModelSpec, check_available, identity, load, parse
+from latentcmp.models.registry import ModelSpec, check_available, identity, load, parse
 from latentcmp.monitor.observation import DIRECTIONS, NOW, REFERENCE
-from latentcmp.monitor.writers import write_csv
 from latentcmp.statistics.joint import JointStatistics
 from latentcmp.systems.folds import parts_of
 from latentcmp.systems.read import Structures, read_systems
@@ -31,23 +29,16 @@ from latentcmp.systems.screen import Screening, screen
 from latentcmp.systems.split import rows_by_group
 from latentcmp.systems.system import in_canonical_order, set_hash
 
-ERRORS: tuple[ErrorName, ...] = ("gfre", "lfre")
-COLUMNS = (
-    "checkpoint",
-    "step",
-    *(f"{m}_{d}{end}" for m in ERRORS for d in DIRECTIONS for end in ("", "_low", "_high")),
-    "linear_cka",
-    "effective_rank",
-    "sha256",
-    "settings",
-)
-STEP_PATTERNS = (r"(?:global_?)?step[=_-]?(\d+)", r"epoch[=_-]?(\d+)")
-Line = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class Drift:
-    """Lines of the table in the order of steps, checkpoints that gave none with their reasons, the structures used."""
+    """The result of `drift`.
+
+    Attributes:
+        lines: lines of the table in the order of steps.
+        failed: reason of failure of each checkpoint that has no line.
+        structures: metadata of the structures.
+    """
 
     lines: list[Line]
     failed: dict[str, str]
@@ -64,12 +55,25 @@ def drift(
     config: CompareConfig | None = None,
     progress: Callable[[str, int, int], None] = lambda label, done, total: None,
 ) -> Drift:
-    """Errors between the features of every checkpoint and those of `reference`, written to the CSV file `table`.
+    """Compute errors between the features of every checkpoint and those of `reference`.
 
-    `checkpoints` are names, FAMILY:PATH, or with `family` paths; a folder stands for the files in it. Of `config`,
-    layer, reduce, test fraction, seed, solver, device, batch_atoms and trust count. The table grows with every
-    checkpoint; lines that an earlier run wrote under the same settings for the same bytes are kept. A checkpoint that
-    does not load, or gives no finite features, is left out and named. Raises InputError for all else that is wrong.
+    The table is written after every checkpoint; lines that an earlier run wrote with the same settings for the same
+    file content are kept.
+
+    Args:
+        checkpoints: names, FAMILY:PATH, or with `family` paths; a folder stands for the files in it.
+        reference: name or FAMILY:PATH of the reference.
+        structures: a path, several paths or a list of Atoms; None for the built-in set.
+        table: CSV file.
+        family: family of bare paths.
+        config: layer, reduce, test fraction, seed, solver, device, batch_atoms and trust are used.
+        progress: called with a label, the number of checkpoints done and their total.
+
+    Returns:
+        The lines of the table, and the checkpoints that failed to load or gave values that are not finite.
+
+    Raises:
+        InputError: no checkpoint, an unknown family, too few structures, or a table of another kind.
     """
     config = config or CompareConfig.of()
     specs = [parse(text, config.layer) for text in expanded(checkpoints, family)]
@@ -89,57 +93,27 @@ def drift(
     return Drift(run.lines, run.failed, structures_manifest(screening))
 
 
-def expanded(checkpoints: Iterable[str], family: str | None = None) -> list[str]:
-    """Names as `parse` takes them: folders become their files in natural order, bare paths get their family."""
-    found = []
-    for text in checkpoints:
-        head, colon, rest = text.partition(":")
-        named, path = (head, Path(rest)) if colon and head in FAMILIES else (family, Path(text))
-        if not path.exists():
-            found.append(text)
-        elif named is None:
-            raise InputError(f"{path} is a path of an unknown family; give --family, one of {', '.join(FAMILIES)}")
-        else:
-            files = sorted(filter(_is_file, path.iterdir()), key=_natural) if path.is_dir() else [path]
-            found += [f"{named}:{file}" for file in files]
-    if not found:
-        raise InputError(f"no checkpoints in {', '.join(checkpoints) or 'nothing'}")
-    return list(dict.fromkeys(found))
-
-
-def steps_of(names: Sequence[str]) -> list[int]:
-    """Steps that the names state: after "step", else after "epoch", else their last number; else their order."""
-    for pattern in STEP_PATTERNS:
-        stated = [re.findall(pattern, name, re.IGNORECASE) for name in names]
-        if all(stated):
-            return [int(numbers[-1]) for numbers in stated]
-    last = [re.findall(r"\d+", re.sub(r"(\.[a-zA-Z]\w*)+$", "", name)) for name in names]
-    if all(last) and len({int(numbers[-1]) for numbers in last}) == len(names):
-        return [int(numbers[-1]) for numbers in last]
-    return list(range(len(names)))
-
-
 class _Run:
-    """The table as it grows; the reference's features are taken when the first checkpoint needs them."""
+    """The table during a run; features of the reference are extracted when the first checkpoint needs them."""
 
     def __init__(self, base: ModelSpec, screening: Screening, config: CompareConfig, table: Path) -> None:
         self._base, self._systems, self._config, self._table = base, screening.systems, config, table
         self._device = choose_device(config.device)
         self._settings = _settings(base, screening, config)
-        self._earlier = {(line["sha256"], line["settings"]): line for line in _read(table)}
+        self._earlier = {(line["sha256"], line["settings"]): line for line in read_table(table)}
         self._reference: Features | None = None
         self.lines: list[Line] = []
         self.failed: dict[str, str] = {}
 
     def knows(self, spec: ModelSpec, step: int) -> bool:
-        """Whether an earlier run has the checkpoint's line, which is then taken."""
+        """Return whether an earlier run has the line of the checkpoint, and add it."""
         line = self._earlier.get(self._key(spec))
         if line is not None:
             self._add(line, spec, step)
         return line is not None
 
     def measure(self, spec: ModelSpec, step: int) -> None:
-        """Run a checkpoint and add its line, or its failure; the table is written anew."""
+        """Run a checkpoint, add its line or its failure, and write the table."""
         try:
             digest, settings = self._key(spec)
             self._add({**self._numbers(spec), "sha256": digest, "settings": settings}, spec, step)
@@ -148,8 +122,8 @@ class _Run:
             self.failed[spec.label] = str(error)
 
     def write(self) -> None:
-        """Write the table as far as it goes."""
-        write_csv(self._table, COLUMNS, self.lines)
+        """Write the lines so far."""
+        write_table(self._table, self.lines)
 
     def _add(self, line: Line, spec: ModelSpec, step: int) -> None:
         name = spec.checkpoint.name if spec.checkpoint else spec.label
@@ -157,10 +131,10 @@ class _Run:
         self.lines.sort(key=lambda line: line["step"])
 
     def _key(self, spec: ModelSpec) -> tuple[str, str]:
-        """The bytes of a checkpoint, and a hash of all else that its line depends on."""
+        """Digest of the file of a checkpoint, and of all other settings that its line depends on."""
         digest = sha256(spec.checkpoint.read_bytes()).hexdigest() if spec.checkpoint else identity(spec)["sha256"]
-        known = json.dumps([self._settings, spec.layer, spec.card.options], sort_keys=True)
-        return digest, blake2b(known.encode(), digest_size=8).hexdigest()
+        settings = json.dumps([self._settings, spec.layer, spec.card.options], sort_keys=True)
+        return digest, blake2b(settings.encode(), digest_size=8).hexdigest()
 
     def _numbers(self, spec: ModelSpec) -> dict[str, float]:
         if self._reference is None:
@@ -174,7 +148,7 @@ class _Run:
 
 
 def measured(reference: Features, now: Features, config: CompareConfig) -> dict[str, float]:
-    """Errors in both directions with their 90 % intervals, CKA, and the effective rank of the present."""
+    """Return errors in both directions with 90 % intervals, linear CKA, and the effective rank of `now`."""
     matrices = {REFERENCE: reference.values, NOW: now.values}
     groups = [record.group for record in now.records for _ in range(len(record))]
     split: dict[str, Any] = {"test_fraction": config.tested, "seed": config.seed}
@@ -194,32 +168,10 @@ def measured(reference: Features, now: Features, config: CompareConfig) -> dict[
 
 
 def _settings(base: ModelSpec, screening: Screening, config: CompareConfig) -> dict[str, Any]:
-    """What every line depends on besides its own checkpoint."""
+    """Settings that every line depends on besides its checkpoint."""
     return {
         "reference": identity(base) | {"layer": base.layer},
         "structures": set_hash(screening.systems),
         "config": config.model_dump(include={"reduce", "test_fraction", "seed", "solver"}),
         "version": __version__,
     }
-
-
-def _read(table: Path) -> list[Line]:
-    """The lines of an earlier run, their numbers as numbers. Raises InputError for a file of another kind."""
-    if not table.exists():
-        return []
-    with table.open(newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
-    text = ("checkpoint", "sha256", "settings")
-    try:
-        return [{name: line[name] if name in text else float(line[name]) for name in COLUMNS} for line in lines]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{table} is no table of `latentcmp drift`; move it, or give another -o") from error
-
-
-def _is_file(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith(".")
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Numbers inside names in the order of numbers: epoch9 before epoch10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]

@@ -8,8 +8,8 @@ from latentcmp.errors import InputError
 from latentcmp.hooks.layout import Reduce
 from latentcmp.measures.cross_validation import Solver
 from latentcmp.models.registry import DEFAULT_MODELS
-from latentcmp.statistics.accumulator import Limits
-from latentcmp.statistics.readout import Method
+from latentcmp.statistics.accumulator import SampleSizes
+from latentcmp.statistics.joint_moments import Method
 from latentcmp.systems.screen import OnUnsupported
 
 Preset = Literal["chorna2025"]
@@ -29,8 +29,8 @@ class CompareConfig(BaseModel):
     seed: int = Field(0, ge=0)
     solver: Solver = "cutoff"
     n_local_points: int | None = Field(None, ge=2)
-    local_train_rows: int = Field(Limits.train, ge=2)
-    local_test_rows: int = Field(Limits.test, ge=1)
+    local_train_rows: int = Field(SampleSizes.train, ge=2)
+    local_test_rows: int = Field(SampleSizes.test, ge=1)
     statistics: Method = "qr"
     on_unsupported: OnUnsupported = "skip"
     device: str | None = None

@@ -19,8 +19,9 @@ from latentcmp.measures.matrices import as_matrix
 from latentcmp.measures.measure import MeasureOptions
 from latentcmp.measures.registry import DEFAULT_MEASURES, check_measures
 from latentcmp.metrics import checked_split
-from latentcmp.statistics.accumulator import Labels, Limits, RowAccumulator
+from latentcmp.statistics.accumulator import RowAccumulator, RowLabels, SampleSizes
 from latentcmp.statistics.joint import JointStatistics
+from latentcmp.statistics.joint_moments import JointMoments
 from latentcmp.statistics.row_sample import row_keys
 from latentcmp.systems.folds import parts_of
 from latentcmp.systems.split import rows_by_group
@@ -40,8 +41,8 @@ def compare_features(
     alphas: Any = None,
     test_fraction: float = 0.2,
     seed: int = 0,
-    local_train_rows: int = Limits.train,
-    local_test_rows: int = Limits.test,
+    local_train_rows: int = SampleSizes.train,
+    local_test_rows: int = SampleSizes.test,
 ) -> Comparison:
     """Compare feature matrices that hold the same rows; no model is run.
 
@@ -82,7 +83,7 @@ def compare_features(
         test_idx = rows_by_group(labels, n, test_fraction, seed)
     train, test = checked_split(matrices, train_idx, test_idx)
     options = MeasureOptions(n_local_points, solver, checked_alphas(alphas))
-    limits = Limits(local_train_rows, local_test_rows)
+    limits = SampleSizes(local_train_rows, local_test_rows)
     if fits(len(train), len(test), limits):
         given = rows_in_memory(matrices, train, test, labels)
     else:
@@ -92,7 +93,7 @@ def compare_features(
     return Comparison(tuple(matrices), level, manifest=manifest)
 
 
-def fits(n_train: int, n_test: int, limits: Limits) -> bool:
+def fits(n_train: int, n_test: int, limits: SampleSizes) -> bool:
     """Whether so many rows are within the limits."""
     return n_train <= limits.train and n_test <= limits.test
 
@@ -103,21 +104,21 @@ def rows_in_memory(
     """All rows, scaled; `labels` [n] name the structure of each row."""
     owners = Owners([labels[row] for row in test])
     rows = split_rows(matrices, train, test)
-    return LevelInput(rows, owners, cache(lambda: joint_of(matrices, train, test)), len(train), len(test), True)
+    return LevelInput(rows, owners, cache(lambda: moments_of(matrices, train, test)), len(train), len(test), True)
 
 
-def joint_of(matrices: Mapping[str, Tensor], train: np.ndarray, test: np.ndarray) -> JointStatistics:
-    """Joint statistics of the training and test rows, with the folds of global errors."""
+def moments_of(matrices: Mapping[str, Tensor], train: np.ndarray, test: np.ndarray) -> JointMoments:
+    """Joint moments of the training and test rows, with the folds of global errors."""
     device = next(iter(matrices.values())).device
     statistics = JointStatistics({name: values.shape[1] for name, values in matrices.items()}, device=device)
     rows = torch.from_numpy(np.concatenate([train, test])).to(device)
     part = torch.from_numpy(parts_of(np.arange(len(rows)) >= len(train)).astype(np.int64))
     statistics.update({name: values[rows] for name, values in matrices.items()}, part)
-    return statistics
+    return statistics.compute()
 
 
 def accumulate_rows(
-    matrices: Mapping[str, Tensor], train: np.ndarray, test: np.ndarray, limits: Limits
+    matrices: Mapping[str, Tensor], train: np.ndarray, test: np.ndarray, limits: SampleSizes
 ) -> RowAccumulator:
     """Accumulate rows chunk by chunk; the number of a row stands for its structure."""
     rows, n_train = np.concatenate([train, test]), len(train)
@@ -129,8 +130,8 @@ def accumulate_rows(
     for block, start in enumerate(range(0, len(rows), _CHUNK)):
         chunk = slice(start, start + _CHUNK)
         index = torch.from_numpy(rows[chunk]).to(device)
-        labels = Labels(part[chunk], keys[chunk], np.arange(len(rows))[chunk], rows[chunk])
-        accumulator.add(block, {name: values[index] for name, values in matrices.items()}, labels)
+        labels = RowLabels(part[chunk], keys[chunk], np.arange(len(rows))[chunk], rows[chunk])
+        accumulator.update(block, {name: values[index] for name, values in matrices.items()}, labels)
     return accumulator
 
 

@@ -16,7 +16,7 @@ from latentcmp.measures.inputs import Rows, local_points
 from latentcmp.measures.measure import Measure, MeasureOptions
 from latentcmp.measures.registry import MEASURES
 from latentcmp.statistics.accumulator import RowAccumulator
-from latentcmp.statistics.joint import JointStatistics
+from latentcmp.statistics.joint_moments import JointMoments
 
 Advance = Callable[[int, int], None]
 
@@ -28,7 +28,7 @@ class LevelInput:
     Args:
         rows: scaled rows of every matrix: all of them, or a sample.
         owners: the structure of each test row in `rows`.
-        statistics: returns the joint statistics of all rows, computed when first called.
+        moments: returns the joint moments of all rows, computed when first called.
         n_train: the number of all training rows.
         n_test: the number of all test rows.
         complete: whether `rows` hold all test rows.
@@ -36,7 +36,7 @@ class LevelInput:
 
     rows: dict[str, Rows]
     owners: Owners
-    statistics: Callable[[], JointStatistics]
+    moments: Callable[[], JointMoments]
     n_train: int
     n_test: int
     complete: bool
@@ -45,25 +45,25 @@ class LevelInput:
 def accumulated(
     accumulator: RowAccumulator, options: MeasureOptions, structure: Callable[[int], str] = str
 ) -> LevelInput:
-    """Sampled rows, scaled as all rows are and with folds of all, and the statistics of all rows.
+    """Sampled rows, scaled as all rows are and with folds of all, and the moments of all rows.
 
     Args:
         accumulator: the accumulated rows.
         options: their `columns` choose the leading columns of matrices.
         structure: names the structure of a number.
     """
-    joint = accumulator.tree.total().joint()
+    moments = accumulator.compute()
     with one_torch_thread():  # more would change the last bits
-        sides = joint.compressed(options.columns)
-    train, test = accumulator.sampled(0), accumulator.sampled(1)
+        sides = moments.compressed(options.columns)
+    train, test = accumulator.sampled("train"), accumulator.sampled("test")
     rows = {}
     for name, side in sides.items():
         matrix, width = options.columns[name] if options.columns else (name, accumulator.widths[name])
         scaled = [side.scaling(kept.values[matrix][:, :width].double()) for kept in (train, test)]
         rows[name] = Rows(scaled[0], scaled[1], side.folds)
     owners = Owners([structure(number) for number in test.owners.tolist()])
-    n_train, n_test = int(joint.counts[:2].sum()), int(joint.counts[2])
-    return LevelInput(rows, owners, lambda: joint, n_train, n_test, test.complete)
+    n_train, n_test = int(moments.counts[:2].sum()), int(moments.counts[2])
+    return LevelInput(rows, owners, lambda: moments, n_train, n_test, test.complete)
 
 
 def pairwise_level(
@@ -98,7 +98,7 @@ def _error_matrix(measure: Measure, given: LevelInput, options: MeasureOptions, 
     errors = _row_errors(measure, list(given.rows.values()), options, advance)
     cells = [[given.owners.summarise(of_pair) for of_pair in row] for row in errors]
     if measure.statistics and not given.complete:
-        values = measure.statistics(given.statistics(), options)
+        values = measure.statistics(given.moments(), options)
         cells = [
             [replace(cell, value=value) for cell, value in zip(*pair, strict=True)]
             for pair in zip(cells, values.tolist(), strict=True)
@@ -129,7 +129,7 @@ def _values(measure: Measure, given: LevelInput, options: MeasureOptions) -> Ten
         values = measure.rows(given.rows, options)
     else:
         assert measure.statistics
-        values = measure.statistics(given.statistics(), options)
+        values = measure.statistics(given.moments(), options)
     shape = (len(given.rows),) * (2 if measure.kind == "pair" else 1)
     if values.shape != shape:
         raise InputError(f"measure {measure.name} must give values of shape {shape}, got {tuple(values.shape)}")

@@ -13,11 +13,11 @@ from latentcmp.errors import InputError
 from latentcmp.measures.cross_validation import checked_alphas
 from latentcmp.measures.local import check_local_points
 from latentcmp.models.batching import BATCH_ATOMS, blocks
-from latentcmp.statistics.accumulator import Labels
+from latentcmp.statistics.accumulator import RowLabels
 from latentcmp.statistics.row_sample import row_keys
 from latentcmp.systems.folds import parts_of
 from latentcmp.systems.split import Split, split_as_paper, split_by_group
-from latentcmp.systems.system import Known, offsets
+from latentcmp.systems.system import SystemInfo, offsets
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,19 @@ class Plan:
     """
 
     config: CompareConfig
-    systems: Sequence[Known]
+    systems: Sequence[SystemInfo]
     split: Split
     blocks: list[tuple[int, int]]
     manifest: dict[str, Any]
 
     @classmethod
     def of(
-        cls, config: CompareConfig, systems: Sequence[Known], device: str, sources: Mapping[str, Any], structures: Any
+        cls,
+        config: CompareConfig,
+        systems: Sequence[SystemInfo],
+        device: str,
+        sources: Mapping[str, Any],
+        structures: Any,
     ) -> "Plan":
         """Split the structures and cut them into blocks. Raises InputError where too few are on one side."""
         split = _split(config, systems)
@@ -60,30 +65,30 @@ class Plan:
         """Parts of all atoms and of all structures (int8)."""
         return parts_of(self.split.atoms), parts_of(self.split.systems)
 
-    def of_block(self, block: int) -> Sequence[Known]:
+    def of_block(self, block: int) -> Sequence[SystemInfo]:
         """The structures of a block."""
         return self.systems[slice(*self.blocks[block])]
 
-    def atom_labels(self, block: int) -> Labels:
+    def atom_labels(self, block: int) -> RowLabels:
         """Who the atoms of a block are."""
         systems, (start, stop) = self.of_block(block), self.blocks[block]
         rows = np.arange(self._offsets[start], self._offsets[stop])
         counts = [len(system) for system in systems]
         keys = row_keys([system.id for system in systems], counts)
-        return Labels(self.parts[0][rows], keys, rows, np.repeat(np.arange(start, stop), counts))
+        return RowLabels(self.parts[0][rows], keys, rows, np.repeat(np.arange(start, stop), counts))
 
-    def structure_labels(self, block: int) -> Labels:
+    def structure_labels(self, block: int) -> RowLabels:
         """Who the structures of a block are."""
         rows = np.arange(*self.blocks[block])
         keys = row_keys([system.id for system in self.of_block(block)], [1] * len(rows))
-        return Labels(self.parts[1][rows], keys, rows, rows)
+        return RowLabels(self.parts[1][rows], keys, rows, rows)
 
     @cached_property
     def _offsets(self) -> np.ndarray:
         return offsets(self.systems)
 
 
-def _split(config: CompareConfig, systems: Sequence[Known]) -> Split:
+def _split(config: CompareConfig, systems: Sequence[SystemInfo]) -> Split:
     """The split, and what the errors need of it, asked before the models run."""
     if config.preset == "chorna2025":
         split = split_as_paper(systems, config.seed)

@@ -96,7 +96,7 @@ def finish(collected: ComparisonAccumulator, timing: Timing, progress: Progress 
     levels = {}
     for kind, gathered in (("atoms", collected.atoms), ("structures", collected.structures)):
         label = f"errors between {kind}"
-        kept = min(gathered.limits.train, int(gathered.n_rows[0]))  # structures are fewer than atoms
+        kept = min(gathered.sizes.train, gathered.n_rows["train"])  # structures are fewer than atoms
         k = config.n_local_points and min(config.n_local_points, kept)
         with timing.part(label):
             options = MeasureOptions(k, config.solver)

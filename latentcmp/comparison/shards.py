@@ -114,8 +114,8 @@ def unpack(tensors: dict[str, Tensor], known: dict[str, Any]) -> ComparisonAccum
         return None
     found = ComparisonAccumulator(known["manifest"], known["layers"])
     found.names = {int(number): name for number, name in known["names"].items()}
-    found.atoms.take(under("atoms", tensors))
-    found.structures.take(under("structures", tensors))
+    found.atoms.load_tensors(under("atoms", tensors))
+    found.structures.load_tensors(under("structures", tensors))
     return found
 
 

@@ -14,7 +14,7 @@ from latentcmp._runtime.progress import Advance, Timing
 from latentcmp.comparison.config import CompareConfig
 from latentcmp.errors import InputError
 from latentcmp.features.extract import layer_manifest
-from latentcmp.features.join import Joinable, SystemsAtHand, join
+from latentcmp.features.join import ScreenedSystems, SystemTable, join
 from latentcmp.features.open import is_features, open_features
 from latentcmp.features.stored import StoredFeatures
 from latentcmp.hooks.layout import Reduce
@@ -23,7 +23,7 @@ from latentcmp.models.forward import existing_point, run_layers
 from latentcmp.models.registry import ModelSpec, check_available, identity, load, parse_all
 from latentcmp.systems.read import Structures, read_systems
 from latentcmp.systems.screen import Screening, screen
-from latentcmp.systems.system import Known, System, in_canonical_order
+from latentcmp.systems.system import System, SystemInfo, in_canonical_order
 
 
 class Source(Protocol):
@@ -33,7 +33,7 @@ class Source(Protocol):
     def name(self) -> str:
         """What its progress is shown under."""
 
-    def rows(self, systems: Sequence[Known], advance: Advance | None = None) -> dict[str, Tensor]:
+    def rows(self, systems: Sequence[SystemInfo], advance: Advance | None = None) -> dict[str, Tensor]:
         """Features {label: [n_atoms, D]} of systems, in their order, on the device of the comparison."""
 
     def manifest(self, label: str, values: Tensor) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class ModelSource:
     def name(self) -> str:
         return self.adapter.card.name
 
-    def rows(self, systems: Sequence[Known], advance: Advance | None = None) -> dict[str, Tensor]:
+    def rows(self, systems: Sequence[SystemInfo], advance: Advance | None = None) -> dict[str, Tensor]:
         """Raises InputError for a failure of the model."""
         found = run_layers(
             self.adapter,
@@ -83,7 +83,7 @@ class StoreSource:
     def name(self) -> str:
         return self.store.label
 
-    def rows(self, systems: Sequence[Known], advance: Advance | None = None) -> dict[str, Tensor]:
+    def rows(self, systems: Sequence[SystemInfo], advance: Advance | None = None) -> dict[str, Tensor]:
         """Raises InputError for damage, and for values that are not finite."""
         values = self.store.rows([system.id for system in systems]).to(self.device)
         if advance:
@@ -117,10 +117,10 @@ def open_sources(config: CompareConfig, structures: Structures | None, timing: T
     stores = _open_stores(stored, taken=named)
     sources: list[Source] = [StoreSource(store, device) for store in stores.values()]
     known = {store.label: store.manifest for store in stores.values()}
-    parties: list[Joinable] = list(stores.values())
+    parties: list[SystemTable] = list(stores.values())
     if named:
         models = _open_models(parse_all(named, config.layer), device, config, structures, timing)
-        parties.append(SystemsAtHand(", ".join(named), models.screening))
+        parties.append(ScreenedSystems(", ".join(named), models.screening))
         sources, known = [*sources, *models.sources], known | models.known
     with timing.part("structures"):
         screening = join(parties, config.on_unsupported)

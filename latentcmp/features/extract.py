@@ -1,4 +1,4 @@
-"""Features of a model on structures: activations taken in the forward, kept on the device, in input order."""
+"""Extraction of features: activations of a model on structures, on its device, in the order of the input."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -31,32 +31,48 @@ def extract(
     trust: bool = False,
     progress: Progress | None = None,
 ) -> Features:
-    """Features of a model on structures.
+    """Extract features of a model on structures.
 
-    `model` is a name (`latentcmp models` lists them), FAMILY:CHECKPOINT, or a loaded adapter; `structures` a path,
-    several paths or a list of Atoms (None: the built-in set). `layer` is "last", "backbone" or any module path;
-    `reduce` says what becomes of equivariant columns (`latentcmp.hooks.layout.reduce_columns`). Structures that the
-    model cannot take are left out and listed in `manifest["skipped"]`. Raises InputError, MissingPackageError,
-    HookError.
+    Args:
+        model: a name (`latentcmp models` lists them), FAMILY:CHECKPOINT, or a loaded adapter.
+        structures: a path or several, ASE Atoms or several; None: the built-in set.
+        layer: "last", "backbone", another hook point of the model, or any module path.
+        device: "cpu", "cuda" or "cuda:N"; None: CUDA where it is available.
+        reduce: what is kept of equivariant columns (`latentcmp.hooks.layout.reduce_columns`).
+        batch_atoms: atoms in a batch; None: 64 on a CPU, 4096 on CUDA.
+        on_unsupported: "skip" leaves out structures that the model does not accept and lists them in
+            `manifest["skipped"]`, "error" raises for the first.
+        trust: use checkpoints whose loading can run code from the file.
+        progress: called as progress(model, atoms done, atoms in total).
+
+    Returns:
+        Features [n_atoms, D] on the device, in the order of the structures.
+
+    Raises:
+        InputError: the model, the layer or a structure is not valid, or a feature is not finite.
+        MissingPackageError: the model's package is not installed.
+        UntrustedCheckpointError: the checkpoint needs `trust`.
+        HookError: the layer cannot be tapped.
+        ModelError: the model failed.
     """
     device = choose_device(device)
     if isinstance(model, Adapter):
-        adapter, known = model, {"name": model.card.name}
+        adapter, metadata = model, {"name": model.card.name}
     else:
         spec = parse(model, layer)
         layer = spec.layer
-        adapter, known = load(spec, device, trust), identity(spec)
+        adapter, metadata = load(spec, device, trust), identity(spec)
     screening = screen(read_systems(structures), [adapter.card], on_unsupported)
     systems = screening.systems
     advance = counted(progress, adapter.card.name, sum(map(len, systems)))
     rows = run_layers(adapter, [layer], systems, reduce=reduce, batch_atoms=batch_atoms, advance=advance)[layer]
     features = features_of(adapter, layer, rows, systems, reduce)
-    features.manifest = {**known, **features.manifest, **structures_manifest(screening)}
+    features.manifest = {**metadata, **features.manifest, **structures_manifest(screening)}
     return features
 
 
 def structures_manifest(screening: Screening[Any]) -> dict[str, Any]:
-    """What a manifest records of the structures: counts, hash, and those skipped or boxed."""
+    """Return the metadata of structures: counts, hash, and the ids of those skipped or boxed."""
     return {
         "n_systems": len(screening.systems),
         "n_atoms": sum(map(len, screening.systems)),
@@ -69,7 +85,7 @@ def structures_manifest(screening: Screening[Any]) -> dict[str, Any]:
 
 
 def layer_manifest(adapter: Adapter, layer: str, values: Tensor, reduce: Reduce) -> dict[str, Any]:
-    """What a manifest records of features: where they were taken and what they are."""
+    """Return the metadata of features [n_atoms, D]: layer, module, layout, dtype, device."""
     point = existing_point(adapter, layer)
     return {
         "layer": point.name,
@@ -83,7 +99,7 @@ def layer_manifest(adapter: Adapter, layer: str, values: Tensor, reduce: Reduce)
 
 
 def features_of(adapter: Adapter, layer: str, values: Tensor, systems: Sequence[System], reduce: Reduce) -> Features:
-    """Features from the rows of a layer. Raises InputError for values that are not finite."""
+    """Return features from the rows [n_atoms, D] of a layer. Raises InputError for values that are not finite."""
     check_finite(adapter.card.name, values, systems)
     ptr = torch.from_numpy(offsets(systems)).to(values.device)
     numbers = torch.cat([torch.from_numpy(system.atoms.numbers).long() for system in systems])

@@ -1,14 +1,17 @@
-"""A model's features to disk, shard by shard, so that memory holds one shard at a time."""
+"""Extraction of features to disk, shard by shard: memory holds one shard at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from latentcmp._runtime.devices import choose_device
-from latentcmp._runtime.progress import Progress, counted
+from latentcmp._runtime.progress import Advance, Progress, counted
 from latentcmp.errors import InputError
+from latentcmp.features.data import Features
 from latentcmp.features.extract import features_of, structures_manifest
 from latentcmp.features.store import FeatureStore
 from latentcmp.features.writer import SHARD_ATOMS, FeatureWriter
@@ -18,7 +21,7 @@ from latentcmp.models.forward import run_layers
 from latentcmp.models.registry import check_available, identity, load, parse
 from latentcmp.systems.read import Structures, read_systems
 from latentcmp.systems.screen import OnUnsupported, screen
-from latentcmp.systems.system import AnySystem, in_canonical_order, set_hash
+from latentcmp.systems.system import AnySystem, System, in_canonical_order, set_hash
 
 
 def extract_to(
@@ -36,49 +39,83 @@ def extract_to(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> FeatureStore:
-    """Features of a model on structures, written to `directory` in shards of about `shard_atoms` atoms.
+    """Extract features of a model on structures to a directory, in shards.
 
-    Options are those of `latentcmp.extract`. Rows are in the order that a comparison of models uses. A run that was
-    interrupted goes on where it stopped; until it ends, the directory has no index and does not read as features.
-    Raises InputError where the directory holds other features, unless `overwrite`, and what `extract` raises.
+    Rows are in the order that a comparison of models uses. An interrupted run continues with the first shard that is
+    not complete; until it ends, the directory has no index and cannot be opened as features.
+
+    Args:
+        directory: the directory, which need not exist.
+        model: a model, as of `latentcmp.extract`.
+        structures: as of `latentcmp.extract`.
+        layer: as of `latentcmp.extract`.
+        device: as of `latentcmp.extract`.
+        reduce: as of `latentcmp.extract`.
+        batch_atoms: as of `latentcmp.extract`.
+        shard_atoms: approximate number of atoms in a shard.
+        on_unsupported: as of `latentcmp.extract`.
+        trust: as of `latentcmp.extract`.
+        overwrite: remove all features in the directory first.
+        progress: called as progress(model, atoms done, atoms in total).
+
+    Raises:
+        InputError: the directory contains other features and `overwrite` is False; also as `latentcmp.extract` does.
     """
     spec, device = parse(model, layer), choose_device(device)
     check_available(spec, trust)
-    screening = screen(in_canonical_order(read_systems(structures)), [spec.card], on_unsupported)
-    size = BATCH_ATOMS[device.type] if batch_atoms is None else batch_atoms
-    known = identity(spec)
+    adapter = cache(lambda: load(spec, device, trust))
+    card = adapter().card if spec.checkpoint else spec.card  # what a user's file accepts is known when it is loaded
+    screening = screen(in_canonical_order(read_systems(structures)), [card], on_unsupported)
+    batch_atoms = BATCH_ATOMS[device.type] if batch_atoms is None else batch_atoms
     request = {
-        **known,
+        **identity(spec),
         "layer": spec.layer,
         "reduce": reduce,
         "structures_hash": set_hash(screening.systems),
-        "batch_atoms": size,
+        "batch_atoms": batch_atoms,
         "shard_atoms": shard_atoms,
     }
-    shards = list(shards_of(screening.systems, size, shard_atoms))
+    shards = list(shards_of(screening.systems, batch_atoms, shard_atoms))
     writer = FeatureWriter(directory, request, len(shards), overwrite)
-    complete = all(writer.held(number) for number in range(len(shards)))
-    adapter = None if complete else load(spec, device, trust)
     advance = counted(progress, spec.card.name, sum(map(len, screening.systems)))
-    first = 0
-    for number, shard in enumerate(shards):
+    options: dict[str, Any] = {"reduce": reduce, "batch_atoms": batch_atoms, "advance": advance}
+
+    def run(block: Sequence[System]) -> Tensor:
+        return run_layers(adapter(), [spec.layer], block, **options)[spec.layer]
+
+    def features(shard: list[Sequence[System]]) -> Features:
         systems = [system for block in shard for system in block]
-        if adapter and not writer.held(number):
-            options: dict[str, Any] = {"reduce": reduce, "batch_atoms": size, "advance": advance}
-            rows = [run_layers(adapter, [spec.layer], block, **options)[spec.layer] for block in shard]
-            features = features_of(adapter, spec.layer, torch.cat(rows), systems, reduce)
-            counts = [len(system) for system in systems]
-            writer.put(number, features.values, counts, features.numbers, features.manifest, first)
-        elif advance:
-            advance(sum(map(len, systems)))
-        first += len(systems)
+        return features_of(adapter(), spec.layer, torch.cat(list(map(run, shard))), systems, reduce)
+
+    _write_shards(writer, shards, features, advance)
     records = [system.record for system in screening.systems]
-    writer.finish(records, {**known, **structures_manifest(screening)})
+    writer.finish(records, {**identity(spec), **structures_manifest(screening)})
     return FeatureStore.open(Path(directory))
 
 
+def _write_shards(
+    writer: FeatureWriter,
+    shards: list[list[Sequence[System]]],
+    features: Callable[[list[Sequence[System]]], Features],
+    advance: Advance | None,
+) -> None:
+    """Compute and write the shards that are not complete."""
+    first = 0
+    for number, shard in enumerate(shards):
+        counts = [len(system) for block in shard for system in block]
+        if not writer.is_written(number):
+            made = features(shard)
+            writer.write(number, made.values, counts, made.numbers, made.manifest, first)
+        elif advance:
+            advance(sum(counts))
+        first += len(counts)
+
+
 def shards_of(systems: Sequence[AnySystem], batch_atoms: int, shard_atoms: int) -> Iterator[list[Sequence[AnySystem]]]:
-    """Whole blocks until they hold `shard_atoms` atoms: the batches are those of a comparison without files."""
+    """Yield shards: consecutive blocks that have `shard_atoms` atoms or more together.
+
+    The blocks are those of a comparison that runs the models, so batches and features are the same.
+    """
     if min(batch_atoms, shard_atoms) < 1:
         raise InputError(f"batch_atoms and shard_atoms must be at least 1, got {batch_atoms} and {shard_atoms}")
     shard: list[Sequence[AnySystem]] = []

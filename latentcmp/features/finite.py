@@ -1,4 +1,4 @@
-"""Features that are not finite, named by model, structure and atom."""
+"""Checks for features that are not finite; errors name the model, the structure and the atom."""
 
 from collections.abc import Sequence
 
@@ -7,49 +7,59 @@ import torch
 from torch import Tensor
 
 from latentcmp.errors import InputError
-from latentcmp.systems.system import Known
+from latentcmp.systems.system import SystemInfo
 
 
-def check_finite(label: str, values: Tensor, systems: Sequence[Known]) -> None:
-    """Raise InputError naming the model, the structure and the atom of the first value that is not finite."""
-    watch = FiniteWatch()
-    watch.look(label, values, systems)
-    watch.finish()
+def check_finite(label: str, values: Tensor, systems: Sequence[SystemInfo]) -> None:
+    """Raise InputError for features that are not finite.
+
+    Args:
+        label: names the model in the message.
+        values: features [n_atoms, D].
+        systems: the structures of the rows.
+
+    Raises:
+        InputError: a value is a NaN or an infinity; the message names the structure and the atom of the first.
+    """
+    check = FiniteCheck()
+    check.add(label, values, systems)
+    check.finish()
 
 
-class FiniteWatch:
-    """`check_finite` that need not wait for a device: of the blocks it looks at, up to `latest` are judged together.
+class FiniteCheck:
+    """`check_finite` of many blocks without a host synchronisation for each.
 
-    None: each at once on a CPU, 64 elsewhere.
+    Args:
+        every: number of blocks that are checked together; None: 1 on a CPU, 64 on other devices.
     """
 
-    def __init__(self, latest: int | None = None) -> None:
-        self.latest = latest
-        self._seen: list[tuple[str, Sequence[Known], Tensor]] = []
+    def __init__(self, every: int | None = None) -> None:
+        self.every = every
+        self._pending: list[tuple[str, Sequence[SystemInfo], Tensor]] = []
 
-    def look(self, label: str, values: Tensor, systems: Sequence[Known]) -> None:
-        """Take note of values [n_atoms, D] of some structures. Raises InputError like `finish`."""
+    def add(self, label: str, values: Tensor, systems: Sequence[SystemInfo]) -> None:
+        """Add the features [n_atoms, D] of some structures. Raises InputError as `finish` does."""
         if not len(values):
             return
         wrong = (~torch.isfinite(values)).any(dim=1).to(torch.uint8)
-        self._seen.append((label, systems, torch.stack([wrong.sum(), wrong.argmax()])))
-        if len(self._seen) >= (self.latest or (1 if values.is_cpu else 64)):
+        self._pending.append((label, systems, torch.stack([wrong.sum(), wrong.argmax()])))
+        if len(self._pending) >= (self.every or (1 if values.is_cpu else 64)):
             self.finish()
 
     def finish(self) -> None:
-        """Raise InputError for the first values so far that were not finite."""
-        seen, self._seen = self._seen, []
-        found = torch.stack([numbers for _, _, numbers in seen]).tolist() if seen else []
-        for (label, systems, _), (count, row) in zip(seen, found, strict=True):
+        """Raise InputError for the first block so far with a value that is not finite."""
+        pending, self._pending = self._pending, []
+        results = torch.stack([result for _, _, result in pending]).tolist() if pending else []
+        for (label, systems, _), (count, row) in zip(pending, results, strict=True):
             if count:
                 raise InputError(_message(label, systems, count, row))
 
 
-def _message(label: str, systems: Sequence[Known], count: int, row: int) -> str:
-    """`row` is that of the first of `count` atoms with such values."""
+def _message(label: str, systems: Sequence[SystemInfo], count: int, row: int) -> str:
+    """`row` is the first of `count` rows with such values."""
     starts = np.cumsum([0, *map(len, systems)])
-    where = int(np.searchsorted(starts, row, side="right")) - 1
+    position = int(np.searchsorted(starts, row, side="right")) - 1
     return (
-        f"{label} gives a NaN or an infinity for {count} of {starts[-1]} atoms, first atom {row - starts[where]} of "
-        f"structure {systems[where].id!r}; leave such structures out, or mend the model"
+        f"{label} gives a NaN or an infinity for {count} of {starts[-1]} atoms, first atom {row - starts[position]} of "
+        f"structure {systems[position].id!r}; leave such structures out, or correct the model"
     )

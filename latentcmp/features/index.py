@@ -1,13 +1,13 @@
-"""The index of a directory of features: what lies in its shards. Written last, it makes the directory whole."""
+"""The index of a directory of features. It is written last: a directory without it is incomplete."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from latentcmp._runtime.files import atomic_write
 from latentcmp.errors import InputError
 from latentcmp.systems.system import SystemRecord
 
@@ -17,7 +17,7 @@ INDEX = "index.json"
 
 @dataclass(frozen=True)
 class FeatureShard:
-    """One file of features: how many systems and atoms it holds, and the digest of its content."""
+    """One file of features: the numbers of its systems and atoms, and the digest of its content."""
 
     n_systems: int
     n_atoms: int
@@ -26,7 +26,16 @@ class FeatureShard:
 
 @dataclass(frozen=True)
 class Index:
-    """What was asked for, what came of it, and where it lies; systems and shards in the order of the rows."""
+    """The content of index.json.
+
+    Attributes:
+        request: model, layer, structures and options of the extraction.
+        manifest: metadata of the features.
+        width: columns of the features.
+        dtype: name of the dtype of the features, as "float32".
+        systems: records of the systems, in the order of the rows.
+        shards: the files, in the order of the rows.
+    """
 
     request: dict[str, Any]
     manifest: dict[str, Any]
@@ -36,7 +45,7 @@ class Index:
     shards: list[FeatureShard]
 
     def write(self, directory: Path) -> None:
-        """Put index.json in place, whole. Raises InputError where it cannot be written."""
+        """Write index.json atomically. Raises InputError where it cannot be written."""
         content = {
             "format": FORMAT,
             "request": self.request,
@@ -46,34 +55,28 @@ class Index:
             "systems": _columns(self.systems, SystemRecord),
             "shards": _columns(self.shards, FeatureShard),
         }
-        aside = directory / f".{INDEX}.{os.getpid()}"
-        try:
-            aside.write_text(json.dumps({**content, "digest": _digest(content)}, indent=1), encoding="ascii")
-            os.replace(aside, directory / INDEX)
-        except OSError as error:
-            raise InputError(f"{directory / INDEX} cannot be written: {error}") from error
-        finally:
-            aside.unlink(missing_ok=True)
+        with atomic_write(directory / INDEX) as temporary:
+            temporary.write_text(json.dumps({**content, "digest": _digest(content)}, indent=1), encoding="ascii")
 
     @classmethod
     def read(cls, directory: Path) -> "Index":
-        """From index.json. Raises InputError for anything but a whole index of this version."""
+        """Read index.json. Raises InputError where it is missing, damaged or of another version."""
         path = directory / INDEX
         try:
             content = json.loads(path.read_text(encoding="ascii"))
             form, digest = content.pop("format"), content.pop("digest")
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-            raise InputError(f"{path} is no whole index of features: {type(error).__name__}: {error}") from error
+            raise InputError(f"{path} is not a complete index of features: {type(error).__name__}: {error}") from error
         if form != FORMAT:
-            raise InputError(f"{path} is of format {form!r}, expected {FORMAT!r}; extract the features anew")
+            raise InputError(f"{path} is of format {form!r}, expected {FORMAT!r}; extract the features again")
         if digest != _digest({"format": form, **content}):
-            raise InputError(f"{path} is damaged: its content does not have the digest it was written with")
+            raise InputError(f"{path} is damaged: its content does not match its digest; extract the features again")
         systems, shards = _rows(content.pop("systems"), SystemRecord), _rows(content.pop("shards"), FeatureShard)
         return cls(**content, systems=systems, shards=shards)
 
 
 def shard_name(number: int, n_shards: int) -> str:
-    """The file name of a shard, counted from 1."""
+    """Return the file name of a shard, counted from 1."""
     return f"features-{number:05d}-of-{n_shards:05d}.safetensors"
 
 

@@ -1,10 +1,12 @@
-"""Features as plain .npy files, which any pipeline can write.
+"""Stored features as plain .npy files, which any pipeline can write.
 
-`values.npy` [n, D] floats; `structures.npy` [n] the structure of each row; `numbers.npy` [n] atomic numbers;
-`atoms.npy` [n] the atom's position in its structure (without it: the rows' own order); `systems.csv` what is known of
-each structure, with any of the columns id, group, subset, digest. `structures.npy` holds ids, or, beside a
-`systems.csv`, line numbers of it, from 0. The rows of a structure stand together. Nothing checks such files for damage
-inside the values.
+- `values.npy`: features [n, D], floats;
+- `structures.npy`: the structure of each row [n]: ids, or, with a `systems.csv`, its line numbers from 0;
+- `numbers.npy`: atomic numbers [n];
+- `atoms.npy` (optional): index [n] of the atom in its structure; without it, the order of the rows;
+- `systems.csv` (optional): metadata of the structures, with any of the columns id, group, subset, digest.
+
+The rows of a structure must be consecutive. The values carry no digest, so damage inside them is not detected.
 """
 
 import csv
@@ -24,7 +26,14 @@ from latentcmp.systems.system import SystemRecord
 
 
 class NpyFeatures(StoredFeatures):
-    """A directory of .npy files; the values stay on disk, memory-mapped."""
+    """Features in a directory of .npy files, memory-mapped.
+
+    Args:
+        directory: the directory.
+
+    Raises:
+        InputError: a file is missing, broken or inconsistent with the others.
+    """
 
     def __init__(self, directory: Path) -> None:
         values, structures = _array(directory, "values"), _array(directory, "structures")
@@ -43,20 +52,22 @@ class NpyFeatures(StoredFeatures):
 
     @classmethod
     def open(cls, path: str | Path) -> "NpyFeatures":
-        """Open a directory. Raises InputError that names the file which is missing, broken or does not fit."""
+        """Open a directory. Raises InputError that names a file which is missing, broken or inconsistent."""
         return cls(Path(os.path.abspath(path)))
 
     def read(self, start: int, stop: int) -> Tensor:
+        """Return rows start..stop."""
         rows = slice(start, stop) if self._order is None else self._order[start:stop]
         return torch.from_numpy(np.array(self._values[rows], dtype=self._values.dtype.newbyteorder("=")))
 
     @cached_property
     def numbers(self) -> Tensor:
+        """Atomic numbers [n_atoms], int64."""
         numbers = np.array(_array(self.directory, "numbers"), dtype=np.int64)
         return torch.from_numpy(numbers if self._order is None else numbers[self._order])
 
     def _order_of_rows(self) -> np.ndarray | None:
-        """The rows by structure and atom, None where they stand so already."""
+        """The rows sorted by structure and atom, None where they are sorted."""
         if not (self.directory / "atoms.npy").exists():
             return None
         atoms = np.array(_array(self.directory, "atoms"), dtype=np.int64)
@@ -85,7 +96,7 @@ def _check_column(directory: Path, name: str, array: np.ndarray, n: int) -> None
 
 
 def _systems(directory: Path, names: list[Any], counts: list[int]) -> list[SystemRecord]:
-    """Records of the structures in the order of their rows, with what systems.csv knows of them."""
+    """Records of the structures in the order of their rows, with the metadata of systems.csv."""
     path = directory / "systems.csv"
     lines: list[dict[str, str]] = []
     if path.exists():
@@ -95,11 +106,11 @@ def _systems(directory: Path, names: list[Any], counts: list[int]) -> list[Syste
         except (OSError, csv.Error) as error:
             raise InputError(f"{path} cannot be read: {error}") from error
     by_line = bool(lines) and isinstance(names[0], int)
-    known: dict[Any, dict[str, str]] = dict(enumerate(lines)) if by_line else {line.get("id"): line for line in lines}
-    if by_line and not set(names) <= set(known):
+    metadata: dict[Any, dict[str, str]] = dict(enumerate(lines)) if by_line else {row.get("id"): row for row in lines}
+    if by_line and not set(names) <= set(metadata):
         raise InputError(f"{path} has {len(lines)} lines, too few for line {max(names)} of structures.npy")
-    found = []
+    records = []
     for name, count in zip(names, counts, strict=True):
-        told = {key: value for key, value in known.get(name, {}).items() if key in COLUMNS and value}
-        found.append(SystemRecord(**{"id": str(name), **told}, n_atoms=count))
-    return found
+        given = {key: value for key, value in metadata.get(name, {}).items() if key in COLUMNS and value}
+        records.append(SystemRecord(**{"id": str(name), **given}, n_atoms=count))
+    return records

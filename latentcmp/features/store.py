@@ -1,4 +1,4 @@
-"""Features as latentcmp writes them: safetensors shards and an index."""
+"""Stored features in the format of latentcmp: safetensors shards and an index."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,12 @@ from latentcmp.features.stored import StoredFeatures, stacked
 
 
 class FeatureStore(StoredFeatures):
-    """A directory of shards, each checked against its digest when it is first read."""
+    """Features in a directory of shards, each checked against its digest when it is first read.
+
+    Args:
+        directory: the directory.
+        index: its index.
+    """
 
     def __init__(self, directory: Path, index: Index) -> None:
         super().__init__(directory.name, index.systems, index.width, getattr(torch, index.dtype), index.manifest)
@@ -25,7 +30,7 @@ class FeatureStore(StoredFeatures):
 
     @classmethod
     def open(cls, path: str | Path) -> "FeatureStore":
-        """Open a directory. Raises InputError for a damaged index, one of another version, and a missing shard."""
+        """Open a directory. Raises InputError for a damaged index or one of another version, and a missing shard."""
         store = cls(Path(os.path.abspath(path)), Index.read(Path(path)))
         for number in range(len(store.index.shards)):
             if not store._path(number).is_file():
@@ -33,10 +38,12 @@ class FeatureStore(StoredFeatures):
         return store
 
     def read(self, start: int, stop: int) -> Tensor:
+        """Return rows start..stop. Raises InputError for a damaged shard."""
         return self._column("values", start, stop)
 
     @property
     def numbers(self) -> Tensor:
+        """Atomic numbers [n_atoms], int64."""
         return self._column("number", 0, len(self)).long()
 
     def _column(self, name: str, start: int, stop: int) -> Tensor:
@@ -49,14 +56,14 @@ class FeatureStore(StoredFeatures):
         return stacked(pieces)
 
     def _shard(self, number: int) -> Any:
-        """The open file of a shard, once its content has been found to be what the index says."""
+        """The open file of a shard, after a check of its content."""
         if number not in self._files:
             from safetensors import safe_open
 
             path = self._path(number)
             _, _, digest = read_tensors(path, FORMAT, "shard of features")
             if digest != self.index.shards[number].digest:
-                raise InputError(f"{path} does not belong to the {INDEX} beside it; extract the features again")
+                raise InputError(f"{path} does not belong to the {INDEX} in its directory; extract the features again")
             self._files[number] = safe_open(path, framework="pt")
         return self._files[number]
 

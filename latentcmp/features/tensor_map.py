@@ -1,7 +1,7 @@
-"""Features from and to metatensor: a TensorMap of one block with samples (system, atom) and dense properties.
+"""Conversion of features to and from a metatensor TensorMap of one block: samples (system, atom), dense properties.
 
-A TensorMap names systems by number. Their ids, atomic numbers and the rest go with it as its info "latentcmp"; where
-that is missing, the structures themselves must be given.
+A TensorMap numbers its systems. Their records and atomic numbers are stored in its info "latentcmp"; where that is
+missing, the structures must be given.
 """
 
 import json
@@ -20,7 +20,7 @@ INFO = "latentcmp"
 
 
 def to_tensor_map(features: Features) -> Any:
-    """A metatensor TensorMap that holds the values (not a copy). Raises MissingPackageError without metatensor."""
+    """Return a metatensor TensorMap that shares the values. Raises MissingPackageError without metatensor."""
     metatensor = _metatensor()
     records = features.records
     system = torch.repeat_interleave(torch.arange(len(records)), features.ptr.diff().cpu())
@@ -38,10 +38,15 @@ def to_tensor_map(features: Features) -> Any:
 
 
 def from_tensor_map(tensor: Any, structures: Structures | None = None) -> Features:
-    """Features from a TensorMap, rows in the order of system and atom.
+    """Return features from a TensorMap, rows sorted by system and atom.
 
-    `structures` are those that its systems number, as `latentcmp.extract` takes them; they may be left out for a
-    TensorMap of `to_tensor_map`. Raises InputError for one that does not hold one dense row for every atom.
+    Args:
+        tensor: a TensorMap of one block with samples that include system and atom.
+        structures: the structures that its systems number, as of `latentcmp.extract`; optional for a TensorMap of
+            `to_tensor_map`.
+
+    Raises:
+        InputError: the TensorMap does not have one dense row for every atom of the structures.
     """
     if len(tensor) != 1:
         raise InputError(f"the TensorMap has {len(tensor)} blocks, expected 1; merge them with keys_to_samples")
@@ -50,14 +55,14 @@ def from_tensor_map(tensor: Any, structures: Structures | None = None) -> Featur
     if len(block.values.shape) != 2 or not {"system", "atom"} <= set(names):
         shape = tuple(block.values.shape)
         raise InputError(f"the TensorMap has values {shape} of samples {names}, expected [n, D] of system, atom")
-    records, numbers, manifest = _known(tensor, structures)
+    records, numbers, manifest = _metadata(tensor, structures)
     samples = np.asarray(block.samples.values)
     system, atom = samples[:, names.index("system")], samples[:, names.index("atom")]
     order = np.lexsort((atom, system))
     ptr = offsets(records)
     expected = np.repeat(np.arange(len(records)), np.diff(ptr))
-    whole = np.array_equal(system[order], expected)
-    if not whole or not np.array_equal(atom[order], np.arange(ptr[-1]) - ptr[expected]):
+    complete = np.array_equal(system[order], expected)
+    if not complete or not np.array_equal(atom[order], np.arange(ptr[-1]) - ptr[expected]):
         raise InputError(f"the TensorMap has {len(samples)} samples, expected one for each of the {ptr[-1]} atoms")
     values = torch.as_tensor(block.values)
     rows = values[torch.from_numpy(order).to(values.device)]
@@ -65,8 +70,8 @@ def from_tensor_map(tensor: Any, structures: Structures | None = None) -> Featur
     return Features(rows, torch.from_numpy(ptr).to(rows.device), ids, numbers, manifest, records)
 
 
-def _known(tensor: Any, structures: Structures | None) -> tuple[list[SystemRecord], torch.Tensor, dict[str, Any]]:
-    """The systems, the atomic numbers of their atoms, and the manifest."""
+def _metadata(tensor: Any, structures: Structures | None) -> tuple[list[SystemRecord], torch.Tensor, dict[str, Any]]:
+    """The records of the systems, the atomic numbers of their atoms, and the manifest."""
     if structures is not None:
         systems = read_systems(structures)
         numbers = np.concatenate([system.atoms.numbers for system in systems])
@@ -74,9 +79,9 @@ def _known(tensor: Any, structures: Structures | None) -> tuple[list[SystemRecor
     text = tensor.get_info(INFO)
     if text is None:
         raise InputError("the TensorMap does not say which structures its systems are; give the structures too")
-    known = json.loads(text)
-    records = [SystemRecord(**record) for record in known["systems"]]
-    return records, torch.tensor(known["numbers"], dtype=torch.int64), known["manifest"]
+    content = json.loads(text)
+    records = [SystemRecord(**record) for record in content["systems"]]
+    return records, torch.tensor(content["numbers"], dtype=torch.int64), content["manifest"]
 
 
 def _metatensor() -> Any:

@@ -1,53 +1,59 @@
-"""Writes features as plain .npy files, the layout that `latentcmp.features.npy` reads."""
+"""Write features as plain .npy files, the layout that `latentcmp.features.npy` reads."""
 
 import csv
-import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from shutil import rmtree
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from latentcmp.errors import InputError
-
-if TYPE_CHECKING:
-    from latentcmp.features.stored import StoredFeatures
+from latentcmp._runtime.files import atomic_directory
+from latentcmp.systems.system import SystemRecord, offsets
 
 COLUMNS = ("id", "group", "subset", "digest")
-BLOCK_ATOMS = 65_536
 
 
-def write_npy(features: "StoredFeatures", path: str | Path) -> None:
-    """Write features as .npy files into a new directory, a block at a time. Raises InputError where that exists."""
-    path = Path(path)
-    if path.exists():
-        raise InputError(f"{path} exists already; give a directory that does not")
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.mkdir(parents=True)
-        _write_values(features, aside / "values.npy")
-        system = np.repeat(np.arange(len(features.systems)), features.counts)
-        np.save(aside / "structures.npy", system)
-        np.save(aside / "atoms.npy", np.arange(len(features)) - features.ptr[system])
-        np.save(aside / "numbers.npy", features.numbers.numpy())
-        with (aside / "systems.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+def write_npy(
+    path: str | Path,
+    systems: Sequence[SystemRecord],
+    numbers: Tensor,
+    blocks: Iterable[Tensor],
+    width: int,
+    dtype: torch.dtype,
+) -> None:
+    """Write features as .npy files to a new directory, a block at a time.
+
+    Args:
+        path: the directory, which must not exist.
+        systems: the structures in the order of their rows.
+        numbers: atomic numbers [n_atoms].
+        blocks: the rows [n_atoms, width] in consecutive blocks, on the CPU.
+        width: columns of the features.
+        dtype: dtype of the features; bfloat16 is written as float32, for NumPy has no bfloat16.
+
+    Raises:
+        InputError: the directory exists or cannot be written.
+    """
+    ptr = offsets(systems)
+    system = np.repeat(np.arange(len(systems)), np.diff(ptr))
+    with atomic_directory(path) as directory:
+        _write_values(directory / "values.npy", blocks, (int(ptr[-1]), width), dtype)
+        np.save(directory / "structures.npy", system)
+        np.save(directory / "atoms.npy", np.arange(ptr[-1]) - ptr[system])
+        np.save(directory / "numbers.npy", numbers.numpy())
+        with (directory / "systems.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
-            writer.writerows([getattr(system, column) for column in COLUMNS] for system in features.systems)
-        os.replace(aside, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error}") from error
-    finally:
-        rmtree(aside, ignore_errors=True)
+            writer.writerows([getattr(record, column) for column in COLUMNS] for record in systems)
 
 
-def _write_values(features: "StoredFeatures", path: Path) -> None:
-    kept = torch.float32 if features.dtype == torch.bfloat16 else features.dtype  # numpy has no bfloat16
-    dtype = torch.empty(0, dtype=kept).numpy().dtype
-    values = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(len(features), features.width))
+def _write_values(path: Path, blocks: Iterable[Tensor], shape: tuple[int, int], dtype: torch.dtype) -> None:
+    written = torch.float32 if dtype == torch.bfloat16 else dtype
+    kind = torch.empty(0, dtype=written).numpy().dtype
+    values = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
     start = 0
-    for _, rows in features.blocks(BLOCK_ATOMS):
-        values[start : start + len(rows)] = rows.to(kept).numpy()
+    for rows in blocks:
+        values[start : start + len(rows)] = rows.to(written).numpy()
         start += len(rows)
     values.flush()

@@ -1,4 +1,4 @@
-"""Writes the features of one extraction: safetensors shards, then the index that completes them."""
+"""Write the features of one extraction: safetensors shards, then the index that completes them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentcmp._runtime.files import read_tensors, write_tensors
+from latentcmp._runtime.files import read_tensors, remove_temporaries, write_tensors
 from latentcmp.errors import InputError
 from latentcmp.features.index import FORMAT, INDEX, FeatureShard, Index, shard_name
 from latentcmp.systems.system import SystemRecord
@@ -17,11 +17,18 @@ SHARD_ATOMS = 65_536
 
 
 class FeatureWriter:
-    """Shards of one extraction, put into a directory one by one, then the index that makes them whole.
+    """Writer of the shards of one extraction, then of their index.
 
-    `request` says what is extracted. Shards that an interrupted run of the same request left are taken over; `held`
-    tells which. Raises InputError where the directory holds features of another request, unless `overwrite`, which
-    removes them first.
+    Complete shards that an interrupted run of the same request left are kept; `is_written` says which.
+
+    Args:
+        directory: the directory; it is made where it is missing.
+        request: model, layer, structures and options of the extraction.
+        n_shards: number of shards.
+        overwrite: remove all features in the directory first.
+
+    Raises:
+        InputError: the directory contains features of another request, or cannot be written.
     """
 
     def __init__(self, directory: str | Path, request: dict[str, Any], n_shards: int, overwrite: bool = False) -> None:
@@ -31,19 +38,19 @@ class FeatureWriter:
         self._manifest: dict[str, Any] = {}
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            for left in [*self.directory.glob(f".{SHARDS}.*"), *self.directory.glob(f".{INDEX}.*")]:
-                left.unlink()
+            for pattern in (SHARDS, INDEX):
+                remove_temporaries(self.directory, pattern)
             if overwrite:
                 remove_features(self.directory)
         except OSError as error:
             raise InputError(f"{self.directory} cannot be written: {error.strerror}; give another directory") from error
-        self._take_over()
+        self._keep_complete_shards()
 
-    def held(self, number: int) -> bool:
-        """Whether a shard (counted from 0) is in place."""
+    def is_written(self, number: int) -> bool:
+        """Whether a shard (counted from 0) is complete."""
         return number in self._shards
 
-    def put(
+    def write(
         self,
         number: int,
         values: Tensor,
@@ -68,53 +75,53 @@ class FeatureWriter:
         tensors = {"values": values}
         for name, column in (("system", system), ("atom", atom), ("number", numbers)):
             tensors[name] = column.to(torch.int32)
-        known = {"request": self.request, "manifest": manifest, "n_systems": len(sizes)}
-        digest = write_tensors(self._path(number), tensors, known, FORMAT)
-        self._note(number, values, known, digest)
+        metadata = {"request": self.request, "manifest": manifest, "n_systems": len(sizes)}
+        digest = write_tensors(self._path(number), tensors, metadata, FORMAT)
+        self._register(number, values, metadata, digest)
 
     def finish(self, systems: Sequence[SystemRecord], manifest: dict[str, Any]) -> None:
         """Write the index, with `manifest` merged into the metadata of the shards."""
-        shards, whole = [self._shards[number] for number in range(self.n_shards)], self._manifest | manifest
-        Index(self.request, whole, self._width, self._dtype, list(systems), shards).write(self.directory)
+        shards, merged = [self._shards[number] for number in range(self.n_shards)], self._manifest | manifest
+        Index(self.request, merged, self._width, self._dtype, list(systems), shards).write(self.directory)
 
-    def _take_over(self) -> None:
-        """Find the whole shards of this request; a damaged one is made again."""
+    def _keep_complete_shards(self) -> None:
+        """Register the complete shards of this request; a damaged one is written again."""
         if (self.directory / INDEX).exists():
             self._check_request(Index.read(self.directory).request)
         numbers = {self._path(number): number for number in range(self.n_shards)}
         for path in sorted(self.directory.glob(SHARDS)):
             try:
-                tensors, known, digest = read_tensors(path, FORMAT, "shard of features")
+                tensors, metadata, digest = read_tensors(path, FORMAT, "shard of features")
             except InputError:
                 continue
-            self._check_request(known["request"])
+            self._check_request(metadata["request"])
             if path in numbers:
-                self._note(numbers[path], tensors["values"], known, digest)
+                self._register(numbers[path], tensors["values"], metadata, digest)
 
     def _check_request(self, other: dict[str, Any]) -> None:
         keys = [key for key in {**self.request, **other} if self.request.get(key) != other.get(key)]
         if keys:
             differences = ", ".join(f"{key} {other.get(key)!r}, not {self.request.get(key)!r}" for key in keys[:3])
             raise InputError(
-                f"{self.directory} holds other features ({differences}); give another directory, or --overwrite"
+                f"{self.directory} contains other features ({differences}); give another directory, or --overwrite"
             )
 
-    def _note(self, number: int, values: Tensor, known: dict[str, Any], digest: str) -> None:
-        self._shards[number] = FeatureShard(known["n_systems"], len(values), digest)
+    def _register(self, number: int, values: Tensor, metadata: dict[str, Any], digest: str) -> None:
+        self._shards[number] = FeatureShard(metadata["n_systems"], len(values), digest)
         self._width, self._dtype = values.shape[1], str(values.dtype).removeprefix("torch.")
-        self._manifest = known["manifest"]
+        self._manifest = metadata["manifest"]
 
     def _path(self, number: int) -> Path:
         return self.directory / shard_name(number + 1, self.n_shards)
 
 
 def holds_features(directory: Path) -> bool:
-    """Whether a directory holds features, whole or not."""
+    """Whether a directory contains features, complete or not."""
     return (directory / INDEX).exists() or any(directory.glob(SHARDS))
 
 
 def remove_features(directory: Path) -> None:
-    """Remove the features in a directory, the index first, so that what is left at any time reads as what it is."""
+    """Remove the features in a directory, the index first, so that an interrupted removal reads as incomplete."""
     (directory / INDEX).unlink(missing_ok=True)
     for path in directory.glob(SHARDS):
         path.unlink()

@@ -1,4 +1,4 @@
-"""From equivariant columns to invariant ones: l = 0 columns, and norms of l > 0 where asked."""
+"""Reduction of equivariant columns to invariant ones: l = 0 columns, and optionally norms of l > 0 channels."""
 
 from typing import Literal
 
@@ -12,11 +12,24 @@ REDUCTIONS: tuple[Reduce, ...] = ("invariant", "norms", "full")
 
 
 def reduce_columns(values: Tensor, irreps: str | None, reduce: Reduce = "invariant") -> Tensor:
-    """Columns [n, D'] of activations [n, D] in an e3nn layout (multiplicity-major, m fastest).
+    """Reduce the columns of activations in an e3nn layout.
 
-    "invariant" keeps the l = 0 columns, "norms" appends the norm of every l > 0 channel, "full" keeps all
-    columns, which rotate with the structure. `irreps` None means that all columns are invariant already.
-    Raises InputError where the layout does not fit the width.
+    Args:
+        values: activations [..., D].
+        irreps: the layout (multiplicity-major, m fastest); None: all columns are invariant.
+        reduce: "invariant" keeps the l = 0 columns, "norms" appends the norm of every l > 0 channel, "full" keeps all
+            columns, which rotate with the structure.
+
+    Returns:
+        Activations [..., D'].
+
+    Raises:
+        InputError: the layout does not have D columns, or no column is kept.
+
+    Examples:
+        >>> values = torch.tensor([[5.0, 3.0, 0.0, 4.0]])
+        >>> reduce_columns(values, "1x0e+1x1o", "norms")
+        tensor([[5., 5.]])
     """
     if reduce not in REDUCTIONS:
         raise InputError(f"reduce must be one of {', '.join(REDUCTIONS)}, got {reduce!r}")

@@ -1,4 +1,4 @@
-"""Hook points: where in a module an activation is taken, and what its rows and columns mean."""
+"""Hook points: the place of an activation in a module, and the meaning of its rows and columns."""
 
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -15,11 +15,16 @@ Scope = Literal["atom", "edge", "structure"]
 class HookPoint:
     """One activation of a module.
 
-    `path` is the submodule's dotted name; `select` picks the tensor out of its output (None: the output itself,
-    an integer: that item of a tuple, a string: that key of a dict). `scope` says what a row is. `irreps` is the
-    e3nn layout of the columns (multiplicity-major), None where all columns are invariants. `width` is the number
-    of columns, None where it is not known beforehand. The module fires `fires` times in one forward, of which
-    the call number `call` is taken.
+    Attributes:
+        name: the name of the activation.
+        path: the dotted name of the submodule whose output it is.
+        select: the tensor in that output: None for the output itself, an integer for an item of a tuple, a string for
+            a key of a dict.
+        scope: what a row stands for.
+        irreps: the e3nn layout of the columns (multiplicity-major); None: all columns are invariant.
+        width: number of columns; None: unknown.
+        fires: how often the submodule is called in one forward.
+        call: which of these calls is taken, from 0.
     """
 
     name: str
@@ -32,7 +37,7 @@ class HookPoint:
     call: int = 0
 
     def take(self, output: Any) -> Tensor:
-        """The tensor of this point, at once: some models reuse the container that they return."""
+        """Return the tensor of this point from the submodule's output. Raises HookError where there is none."""
         try:
             value = output if self.select is None else output[self.select]
         except (KeyError, IndexError, TypeError) as error:
@@ -46,12 +51,12 @@ class HookPoint:
 
 
 def as_point(point: HookPoint | str) -> HookPoint:
-    """A hook point as it is; a string is a module path whose output is the tensor."""
+    """Return a hook point; a string is the path of a module whose output is the tensor."""
     return point if isinstance(point, HookPoint) else HookPoint(name=point, path=point)
 
 
 def find_module(root: nn.Module, path: str) -> nn.Module:
-    """The submodule at `path`. Raises HookError with the nearest paths where there is none."""
+    """Return the submodule at `path`. Raises HookError with the nearest paths where there is none."""
     modules = dict(root.named_modules())
     if path in modules:
         return modules[path]

@@ -1,4 +1,4 @@
-"""Taps: forward hooks that hand activations over at once, on their device, and count that they fired."""
+"""Taps: forward hooks that pass activations on during the forward, on their device, and count their calls."""
 
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -17,11 +17,20 @@ Points: TypeAlias = Iterable[HookPoint | str] | HookPoint | str
 
 
 class Tap:
-    """Forward hooks on some points of a module, attached inside a `with` block.
+    """Forward hooks on points of a module, attached inside a `with` block.
 
-    Without a sink, `tap[name]` is the activation of the latest forward (detached, copied). With one, each
-    activation goes to `sink(name, activation)` from inside the forward, detached but not copied: use it or copy it
-    there. Either way nothing leaves the device and the module's output is not touched.
+    Without a sink, `tap[name]` is the activation of the latest forward, detached and copied. With a sink, it is called
+    inside the forward as `sink(name, activation)`, with an activation that is detached but not copied: later
+    operations of the model may change it. Activations stay on their device; the module's output does not change.
+
+    Args:
+        module: the module.
+        points: module paths or hook points, with different names.
+        sink: receives the activations.
+        reduce: what is kept of equivariant columns of points with `irreps` (`latentcmp.hooks.layout.reduce_columns`).
+
+    Raises:
+        HookError: a point does not exist or cannot be tapped; at the end of the block, a hook was never called.
     """
 
     def __init__(self, module: nn.Module, points: Points, sink: Sink | None = None, reduce: Reduce = "full") -> None:
@@ -30,9 +39,7 @@ class Tap:
         if not self.points:
             raise HookError("no hook points were given; name at least one module path")
         if len(self.points) < len(chosen):
-            raise HookError(
-                f"hook points must have names of their own, got {', '.join(str(point) for point in chosen)}"
-            )
+            raise HookError(f"hook points must have different names, got {', '.join(str(point) for point in chosen)}")
         self._modules = {name: _tappable(module, point) for name, point in self.points.items()}
         self._sink = sink or self._keep
         self._reduce = reduce
@@ -56,22 +63,32 @@ class Tap:
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self.points:
-            raise KeyError(f"{name!r} is not tapped; tapped are {', '.join(self.points)}")
+            raise KeyError(f"{name!r} is not tapped; the tapped points are {', '.join(self.points)}")
         if name not in self._values:
-            raise HookError(f"{self.points[name]} holds no activation yet; run a forward inside the with block")
+            raise HookError(f"{self.points[name]} has no activation yet; run a forward inside the with block")
         return self._values[name]
 
     def check(self, forwards: int | None = None) -> None:
-        """Raise HookError unless every hook fired (with `forwards`: exactly as often as declared)."""
+        """Check that the hooks were called.
+
+        Args:
+            forwards: number of forwards; None: check only that every hook was called.
+
+        Raises:
+            HookError: a hook was not called, or not as often as its point declares.
+        """
         for name, count in self.fires.items():
             point = self.points[name]
             if count == 0:
                 raise HookError(
-                    f"{point} never fired: its module was bypassed. Compiled, scripted and traced modules run without "
-                    "hooks, and so does a direct call of module.forward(...); tap the eager model, before torch.compile"
+                    f"{point} never fired: its module was not called. Compiled, scripted and traced modules run "
+                    "without hooks, and so does a direct call of module.forward(...); tap the eager model, before "
+                    "torch.compile"
                 )
             if forwards is not None and count != forwards * point.fires:
-                raise HookError(f"{point} fired {count} times in {forwards} forwards, declared {point.fires} a forward")
+                raise HookError(
+                    f"{point} fired {count} times in {forwards} forwards, declared {point.fires} per forward"
+                )
 
     def _hook(self, point: HookPoint) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -90,11 +107,28 @@ class Tap:
 
 
 def tap(module: nn.Module, points: Points, sink: Sink | None = None, reduce: Reduce = "full") -> Tap:
-    """Tap activations of a loaded module: `with tap(model, "layers.3") as t: model(x); t["layers.3"]`.
+    """Tap activations of a module inside a `with` block.
 
-    `points` are module paths or `HookPoint`s. Raises HookError for an unknown path, a scripted or compiled
-    module, and, when the block ends, for a hook that never fired. See `Tap` for `sink`; `reduce` says what becomes of
-    equivariant columns of points that state their `irreps` (`latentcmp.hooks.layout.reduce_columns`).
+    Args:
+        module: the module, eager.
+        points: module paths or `HookPoint`s.
+        sink: receives the activations as they are computed (see `Tap`).
+        reduce: what is kept of equivariant columns of points with `irreps` (`latentcmp.hooks.layout.reduce_columns`).
+
+    Raises:
+        HookError: a path is unknown or its module is scripted or compiled; at the end of the block, a hook was never
+            called.
+
+    Examples:
+        >>> import torch
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+        >>> with tap(model, ["0", "1"]) as activations:
+        ...     output = model(torch.ones(5, 2))
+        >>> activations["1"].shape
+        torch.Size([5, 3])
+        >>> torch.equal(activations["0"].tanh(), activations["1"])
+        True
     """
     return Tap(module, points, sink, reduce)
 

@@ -9,11 +9,11 @@ from latentcmp.measures.global_paths import FactorSource, GramSource, all_global
 from latentcmp.measures.measure import ErrorName
 from latentcmp.measures.pairs import compressed_errors
 from latentcmp.statistics.joint import JointStatistics
-from latentcmp.statistics.readout import UNSEEN, Columns
+from latentcmp.statistics.joint_moments import Columns, JointMoments
 
 
 def global_errors(
-    statistics: JointStatistics,
+    statistics: JointStatistics | JointMoments,
     measure: ErrorName = "gfre",
     solver: Solver = "cutoff",
     alphas: np.ndarray | None = None,
@@ -34,13 +34,14 @@ def global_errors(
     Raises:
         InputError: a part has too few rows, a matrix is constant over the training rows, or a value was not finite.
     """
-    readout, unseen = statistics.readout(), UNSEEN[statistics.method]
+    moments = statistics.compute() if isinstance(statistics, JointStatistics) else statistics
+    rcond = moments.rcond
     if measure == "gfre" and columns is None:
-        scaled = readout.scaled()
+        scaled = moments.scaled()
         kind = GramSource if statistics.method == "gram" else FactorSource
         sources = kind.of_all(scaled.parts, scaled.columns.values())
         grid = torch.from_numpy(checked_alphas(alphas)).to(scaled.parts.device)
-        return all_global_errors(sources, list(statistics.widths.values()), scaled.counts, grid, solver, unseen).cpu()
-    matrices = list(readout.compressed(columns).values())
-    rows = [compressed_errors(source, matrices, measure, solver, alphas, unseen) for source in matrices]
+        return all_global_errors(sources, list(statistics.widths.values()), scaled.counts, grid, solver, rcond).cpu()
+    matrices = list(moments.compressed(columns).values())
+    rows = [compressed_errors(source, matrices, measure, solver, alphas, rcond) for source in matrices]
     return torch.stack([torch.stack(row) for row in rows]).cpu()

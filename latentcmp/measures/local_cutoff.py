@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from latentcmp.ops.cutoff_losses import FoldFit, cutoff_losses
-from latentcmp.ops.gram_spectra import Neighbourhoods, Spectrum
+from latentcmp.ops.gram_spectra import GramSpectra, Spectrum
 from latentcmp.ops.small_svd import small_svd
 
 EPS = torch.finfo(torch.float64).eps
@@ -51,7 +51,7 @@ class LocalFolds:
     rows come from. alphas: [n_alphas] ascending relative strengths.
     """
 
-    def __init__(self, near: Neighbourhoods, rows: Tensor, alphas: Tensor) -> None:
+    def __init__(self, near: GramSpectra, rows: Tensor, alphas: Tensor) -> None:
         n_first = near.first.directions.shape[1]
         self.x, self.rows, self.alphas = near.x.tensor_split([n_first], 1), rows.tensor_split([n_first], 1), alphas
         self.floor = max(near.x.shape[1:]) * EPS
@@ -104,7 +104,7 @@ class LocalFolds:
         self.fits = self._fits()
 
 
-def local_weights(near: Neighbourhoods, query: Tensor, strengths: Tensor) -> Tensor:
+def local_weights(near: GramSpectra, query: Tensor, strengths: Tensor) -> Tensor:
     """What each neighbour counts for in the prediction at a query [b, D]: [b, t, k] for strengths [b, t].
 
     The prediction of centred target rows y [b, k, D_Y] is weights @ y. Singular values strictly above a strength

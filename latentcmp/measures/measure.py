@@ -10,8 +10,7 @@ from torch import Tensor
 from latentcmp.errors import InputError
 from latentcmp.measures.cross_validation import Solver, checked_alphas
 from latentcmp.measures.inputs import Rows
-from latentcmp.statistics.joint import JointStatistics
-from latentcmp.statistics.readout import Columns
+from latentcmp.statistics.joint_moments import Columns, JointMoments
 
 ErrorName = Literal["gfre", "gfrd", "lfre"]
 Kind = Literal["pair", "single"]
@@ -63,7 +62,7 @@ class MeasureOptions:
     columns: Columns | None = None
 
 
-OfStatistics = Callable[[JointStatistics, MeasureOptions], Tensor]
+OfStatistics = Callable[[JointMoments, MeasureOptions], Tensor]
 OfRows = Callable[[Mapping[str, Rows], MeasureOptions], Tensor]
 RowErrors = Callable[[Rows, Sequence[Rows], MeasureOptions], Sequence[Tensor]]
 
@@ -79,7 +78,7 @@ class Measure:
         directed: whether the value of (source, target) differs from that of (target, source).
         kind: "pair" for one value a pair of matrices, "single" for one value a matrix.
         quantity: the meaning and the range of the values.
-        statistics: values [n, n] (or [n] of kind "single") of all rows, from their joint statistics.
+        statistics: values [n, n] (or [n] of kind "single") of all rows, from their joint moments.
         rows: values [n, n] (or [n]) from scaled rows by name: the sampled ones where a comparison keeps a sample.
         row_errors: errors [n_test] of each target reconstructed from a source. The value is their root mean square,
             or where a comparison keeps a sample, that of `statistics`; they give its interval and median.

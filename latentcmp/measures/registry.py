@@ -22,7 +22,7 @@ from latentcmp.measures.measure import (
 )
 from latentcmp.measures.pairs import pointwise_errors
 from latentcmp.measures.similarity import cca, effective_rank, linear_cka, procrustes_distance, svcca
-from latentcmp.statistics.joint import JointStatistics
+from latentcmp.statistics.joint_moments import JointMoments
 
 DEFAULT_MEASURES = ("gfre", "lfre")
 
@@ -54,8 +54,8 @@ def _error(name: ErrorName, description: str, of_all_rows: bool = True, parallel
     )
 
 
-def _global_errors(name: ErrorName, statistics: JointStatistics, options: MeasureOptions) -> Tensor:
-    return global_errors(statistics, name, options.solver, options.alphas, options.columns)
+def _global_errors(name: ErrorName, moments: JointMoments, options: MeasureOptions) -> Tensor:
+    return global_errors(moments, name, options.solver, options.alphas, options.columns)
 
 
 def _row_errors(name: ErrorName, source: Rows, targets: Sequence[Rows], options: MeasureOptions) -> Sequence[Tensor]:
@@ -64,8 +64,8 @@ def _row_errors(name: ErrorName, source: Rows, targets: Sequence[Rows], options:
 
 
 def _plain(function: Callable[..., Tensor], **fixed: Any) -> OfStatistics:
-    """A function of statistics that takes none of the shared options."""
-    return lambda statistics, _: function(statistics, **fixed)
+    """A function of moments that takes none of the shared options."""
+    return lambda moments, _: function(moments, **fixed)
 
 
 def _of_test_rows(function: Callable[[Mapping[str, Tensor]], Tensor]) -> OfRows:

@@ -9,7 +9,7 @@ InputError for fewer than 2 rows, for a matrix that is constant over them and fo
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 import torch
@@ -21,16 +21,17 @@ from latentcmp.measures.matrices import Matrix, as_matrix, like, paired
 from latentcmp.measures.procrustes import orthogonal_map, padded
 from latentcmp.statistics.augmented import Centred, check_spread
 from latentcmp.statistics.joint import JointStatistics
-from latentcmp.statistics.readout import Part
+from latentcmp.statistics.joint_moments import JointMoments, Part
 
 __all__ = ["cca", "distance_correlation", "effective_rank", "linear_cka", "procrustes_distance", "svcca"]
 
+Statistics: TypeAlias = JointStatistics | JointMoments
 Kind = Literal["entropy", "participation"]
 CUTOFF = 1e-9  # of the largest singular value: the smallest relative strength of the reconstruction errors
 
 
 @overload
-def linear_cka(X: JointStatistics, *, debiased: bool = ..., part: Part = ...) -> Tensor: ...
+def linear_cka(X: Statistics, *, debiased: bool = ..., part: Part = ...) -> Tensor: ...
 
 
 @overload
@@ -42,7 +43,7 @@ def linear_cka(X: np.ndarray, Y: np.ndarray, *, debiased: bool = ...) -> np.floa
 
 
 def linear_cka(
-    X: JointStatistics | Matrix, Y: Matrix | None = None, *, debiased: bool = False, part: Part = "train"
+    X: Statistics | Matrix, Y: Matrix | None = None, *, debiased: bool = False, part: Part = "train"
 ) -> Tensor | np.float64:
     """Centred kernel alignment with the linear kernel, ||X'Y||_F^2 / (||X'X||_F ||Y'Y||_F).
 
@@ -82,7 +83,7 @@ def linear_cka(
 
 
 @overload
-def procrustes_distance(X: JointStatistics, *, part: Part = ...) -> Tensor: ...
+def procrustes_distance(X: Statistics, *, part: Part = ...) -> Tensor: ...
 
 
 @overload
@@ -94,7 +95,7 @@ def procrustes_distance(X: np.ndarray, Y: np.ndarray) -> np.float64: ...
 
 
 def procrustes_distance(
-    X: JointStatistics | Matrix, Y: Matrix | None = None, *, part: Part = "train"
+    X: Statistics | Matrix, Y: Matrix | None = None, *, part: Part = "train"
 ) -> Tensor | np.float64:
     """Procrustes distance min ||X - Y Q||_F over orthogonal Q, X and Y of unit Frobenius norm: 0 to sqrt(2).
 
@@ -123,7 +124,7 @@ def procrustes_distance(
 
 
 @overload
-def cca(X: JointStatistics, *, part: Part = ..., cutoff: float = ...) -> Tensor: ...
+def cca(X: Statistics, *, part: Part = ..., cutoff: float = ...) -> Tensor: ...
 
 
 @overload
@@ -135,7 +136,7 @@ def cca(X: np.ndarray, Y: np.ndarray, *, cutoff: float = ...) -> np.float64: ...
 
 
 def cca(
-    X: JointStatistics | Matrix, Y: Matrix | None = None, *, part: Part = "train", cutoff: float = CUTOFF
+    X: Statistics | Matrix, Y: Matrix | None = None, *, part: Part = "train", cutoff: float = CUTOFF
 ) -> Tensor | np.float64:
     """Mean canonical correlation, over as many as the matrix of lower rank has directions.
 
@@ -162,7 +163,7 @@ def cca(
 
 
 @overload
-def svcca(X: JointStatistics, *, part: Part = ..., cutoff: float = ..., variance: float = ...) -> Tensor: ...
+def svcca(X: Statistics, *, part: Part = ..., cutoff: float = ..., variance: float = ...) -> Tensor: ...
 
 
 @overload
@@ -174,7 +175,7 @@ def svcca(X: np.ndarray, Y: np.ndarray, *, cutoff: float = ..., variance: float 
 
 
 def svcca(
-    X: JointStatistics | Matrix,
+    X: Statistics | Matrix,
     Y: Matrix | None = None,
     *,
     part: Part = "train",
@@ -206,14 +207,14 @@ def svcca(
 
 
 @overload
-def effective_rank(X: JointStatistics | Tensor, *, kind: Kind = ..., part: Part = ...) -> Tensor: ...
+def effective_rank(X: Statistics | Tensor, *, kind: Kind = ..., part: Part = ...) -> Tensor: ...
 
 
 @overload
 def effective_rank(X: np.ndarray, *, kind: Kind = ...) -> np.float64: ...
 
 
-def effective_rank(X: JointStatistics | Matrix, *, kind: Kind = "entropy", part: Part = "train") -> Tensor | np.float64:
+def effective_rank(X: Statistics | Matrix, *, kind: Kind = "entropy", part: Part = "train") -> Tensor | np.float64:
     """Number of directions of feature space that a matrix uses, from the eigenvalues p of its covariance.
 
     Args:
@@ -255,11 +256,12 @@ class _Given:
         return values if self.matrix is None else like(self.matrix, values.flatten()[values.dim() - 1])
 
 
-def _given(X: JointStatistics | Matrix, Y: Any, part: Part) -> _Given:
-    if isinstance(X, JointStatistics):
+def _given(X: Statistics | Matrix, Y: Any, part: Part) -> _Given:
+    if isinstance(X, JointStatistics | JointMoments):
+        moments = X.compute() if isinstance(X, JointStatistics) else X
         if Y is not None and Y is not X:
             raise InputError("joint statistics hold all matrices already; give them alone, or two matrices")
-        return _Given(X.centred(part), f"{part} rows", None)
+        return _Given(moments.centred(part), f"{part} rows", None)
     if Y is None:
         raise InputError("give two matrices with the same rows, or joint statistics")
     return _Given(_centred({"X": as_matrix("X", X)} if Y is X else paired(X, Y)), "rows", X)
@@ -312,7 +314,7 @@ def _rotated_difference(x: Tensor, y: Tensor) -> Tensor:
 def _mean_correlations(given: _Given, cutoff: float, variance: float) -> Any:
     if not (0 <= cutoff < 1 and 0 < variance <= 1):
         raise InputError(f"cutoff must lie in [0, 1) and variance in (0, 1], got {cutoff} and {variance}")
-    cutoff = max(cutoff, given.rows.unseen)
+    cutoff = max(cutoff, given.rows.rcond)
     directions = [_directions(x, cutoff, variance) for x in given.rows.factors.values()]
     return given.result(_pairwise(directions, _mean_correlation))
 

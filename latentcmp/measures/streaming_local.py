@@ -29,7 +29,7 @@ class RunningLocalErrors:
     ) -> None:
         _check(statistics, test, n_local_points)
         self.widths, self.n_local_points = dict(statistics.widths), n_local_points
-        self.scalings = {name: found.scaling for name, found in statistics.compressed().items()}
+        self.scalings = {name: found.scaling for name, found in statistics.compute().compressed().items()}
         self.test = {name: self.scalings[name](test[name].detach().double()) for name in self.widths}
         self._nearest = {
             name: RunningNeighbours(self.test[name], max(self._points(name, target) for target in self.widths))

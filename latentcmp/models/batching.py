@@ -1,4 +1,4 @@
-"""How structures are divided into batches and blocks."""
+"""Division of structures into batches of a forward, and into blocks of batches."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -12,16 +12,23 @@ N_BLOCKS = 1024
 
 
 def blocks(counts: Sequence[int], batch_atoms: int) -> list[tuple[int, int]]:
-    """Ranges of structures that are computed together, from the structures and the batch size alone.
+    """Divide structures into blocks that do not depend on the number of processes.
 
-    A model's features change in their last bits with the company they are computed in: batches never reach over the
-    end of a block, whatever part of the blocks a process computes.
+    The last bits of a model's features depend on the composition of the batch, so no batch extends over the end of a
+    block: a block has the same features in whichever process it is computed.
+
+    Args:
+        counts: atoms of each structure.
+        batch_atoms: atoms in a batch.
+
+    Returns:
+        Ranges (start, stop) of structures.
     """
     return cut_blocks(counts, max(4 * batch_atoms, min(BLOCK_ATOMS, sum(counts) // N_BLOCKS)))
 
 
 def batches(systems: Iterable[AnySystem], batch_atoms: int) -> Iterator[list[AnySystem]]:
-    """Consecutive systems, as many as fit in `batch_atoms` atoms and at least one."""
+    """Yield batches of consecutive systems, as many as fit in `batch_atoms` atoms and at least one."""
     batch: list[AnySystem] = []
     size = 0
     for system in systems:
@@ -35,7 +42,12 @@ def batches(systems: Iterable[AnySystem], batch_atoms: int) -> Iterator[list[Any
 
 
 def cut_blocks(counts: Sequence[int], block_rows: int) -> list[tuple[int, int]]:
-    """Ranges of consecutive structures, each ended by the structure with which it holds `block_rows` rows or more."""
+    """Divide structures into ranges (start, stop), each the shortest with `block_rows` rows or more.
+
+    Args:
+        counts: rows of each structure.
+        block_rows: rows in a block.
+    """
     ends = np.cumsum(counts)
     blocks, start, done = [], 0, 0
     for stop, end in enumerate(ends.tolist(), 1):

@@ -1,9 +1,10 @@
-"""What is known of a model before it is loaded, and what a loaded one can do."""
+"""Interfaces of a model: its card, which is known before it is loaded, its adapter, and its family."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from ase import Atoms
@@ -22,12 +23,23 @@ REFERENCE_CRYSTALS = {
 
 @dataclass(frozen=True)
 class ModelCard:
-    """One checkpoint of a family.
+    """Metadata of one checkpoint of a family.
 
-    `package` is the distribution that pip installs, `checkpoint` the file inside its import package `module`.
-    `energies` are reference energies in eV/atom of REFERENCE_CRYSTALS. `isolation_cutoff` (Angstrom) is set for
-    models that refuse atoms without a neighbour within it, `needs_cell` for those that need three cell vectors.
-    `options` holds what else is part of the model's identity, such as a modality.
+    Attributes:
+        name: the name of the model, unique, in lower case.
+        family: the name under which its family is registered.
+        package: the distribution that pip installs.
+        module: the import package of the distribution.
+        checkpoint: the file of the checkpoint, relative to the import package.
+        sha256: SHA-256 of that file, in hexadecimal.
+        licence: licence of the checkpoint.
+        trained_on: data set and level of theory of the training.
+        elements: atomic numbers that the model accepts.
+        points: hook points of its layers; one is named "last".
+        energies: reference energies of REFERENCE_CRYSTALS, eV/atom.
+        needs_cell: whether the model requires three cell vectors.
+        isolation_cutoff: Angstrom; set for models that fail for an atom without a neighbour within it.
+        options: further parts of the model's identity, such as a modality.
     """
 
     name: str
@@ -52,9 +64,14 @@ class ModelCard:
 
 
 class Adapter(ABC):
-    """A loaded model: structures to a batch on its device, an energy-only forward, and the module that hooks tap.
+    """A loaded model: graphs of structures, an energy-only forward of a batch, and the module that hooks tap.
 
-    A family's subclass sets `module` and writes `graph` and `energies`. Both are called without gradients.
+    A family's subclass implements `graph` and `energies`; both are called without gradients.
+
+    Args:
+        card: the card of the checkpoint that was loaded.
+        module: the module that holds the card's hook points; it is moved to `device` and put into evaluation mode.
+        device: where the model runs.
     """
 
     def __init__(self, card: ModelCard, module: nn.Module, device: torch.device) -> None:
@@ -62,15 +79,40 @@ class Adapter(ABC):
 
     @abstractmethod
     def graph(self, atoms: Atoms) -> Any:
-        """One structure as this model wants it, on the CPU."""
+        """Return the model's input for one structure, on the CPU."""
 
     @abstractmethod
     def energies(self, graphs: Sequence[Any]) -> Tensor:
-        """One forward of a batch: energies [n_systems] in eV/atom."""
+        """Run one forward of a batch of `graph` results: energies [n_systems] in eV/atom."""
 
     def point(self, layer: str) -> HookPoint:
-        """The hook point of a layer: a name of the card ("last", "backbone", ...) or any module path."""
+        """Return the hook point of a layer: a name of the card ("last", "backbone", ...) or any module path."""
         for point in self.card.points:
             if layer in (point.name, point.path):
                 return point
         return HookPoint(name=layer, path=layer)
+
+
+class Family(Protocol):
+    """Interface of the module of a model family.
+
+    It must import the model's package inside functions only: the module is imported whenever models are listed.
+    """
+
+    @property
+    def CARDS(self) -> Sequence[ModelCard]:
+        """The checkpoints of the family; the first lends its hook points to FAMILY:CHECKPOINT."""
+
+    def load(self, card: ModelCard, path: Path, device: torch.device, trust: bool) -> Adapter:
+        """Load a checkpoint onto a device.
+
+        Args:
+            card: the card of the model; the adapter may hold one that is corrected by the checkpoint.
+            path: the checkpoint; for a card's own file, its SHA-256 has been checked.
+            device: where the model shall run.
+            trust: whether code from the checkpoint may run, as unpickling does.
+
+        Raises:
+            InputError: the file is not a checkpoint of this family.
+            UntrustedCheckpointError: loading would run code from the file, and `trust` is False.
+        """

@@ -1,7 +1,7 @@
-"""Checkpoints on disk: found, hashed, and loaded without running code from them where that is possible."""
+"""Checkpoint files: their location, hash and trust, and loading that runs no code from them where possible."""
 
+import hashlib
 from functools import cache
-from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from latentcmp.models.card import ModelCard
 
 
 def package_folder(card: ModelCard) -> Path:
-    """Where the card's package is installed. Raises MissingPackageError with the pip command."""
+    """Return the folder of the card's package. Raises MissingPackageError with the pip command."""
     spec = find_spec(card.module)
     if spec is None or not spec.submodule_search_locations:
         raise MissingPackageError(
@@ -23,46 +23,66 @@ def package_folder(card: ModelCard) -> Path:
 
 
 def bundled_checkpoint(card: ModelCard, trust: bool = False) -> Path:
-    """The card's checkpoint inside its package, checked by sha256 unless `trust`."""
+    """Return the path of the card's checkpoint in its package.
+
+    Args:
+        card: the card.
+        trust: accept a file with another SHA-256 than the card's.
+
+    Raises:
+        MissingPackageError: the package is not installed.
+        InputError: the package does not contain the checkpoint.
+        UntrustedCheckpointError: the SHA-256 is not the card's, and `trust` is False.
+    """
     path = package_folder(card) / card.checkpoint
     if not path.is_file():
         raise InputError(
-            f"{card.package} is installed, but holds no {card.checkpoint}; {card.pip} brings the one tested"
+            f"{card.package} is installed, but has no {card.checkpoint}; install the tested release: {card.pip}"
         )
-    found = file_sha256(path)
-    if found != card.sha256 and not trust:
+    sha256 = file_sha256(path)
+    if sha256 != card.sha256 and not trust:
         raise UntrustedCheckpointError(
-            f"the checkpoint of {card.name} in {card.package} has sha256 {found}, expected {card.sha256}: another "
-            "release, or a damaged file. Install the tested release, or pass --trust (trust=True) to use it as it is"
+            f"the checkpoint of {card.name} in {card.package} has sha256 {sha256}, expected {card.sha256}: another "
+            "release, or a damaged file. Install the tested release, or pass --trust (trust=True) to use it"
         )
     return path
 
 
 @cache
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file in hexadecimal."""
-    return sha256(path.read_bytes()).hexdigest()
+    """Return the SHA-256 of a file in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def load_weights(path: Path) -> Any:
-    """A checkpoint's content, tensors and plain containers only (`weights_only=True`). Raises InputError."""
+    """Load a checkpoint of tensors and plain containers (`weights_only=True`). Raises InputError for other files."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        # Torch wraps what it met in advice to switch its check off.
-        told = (str(error).partition("WeightsUnpickler error: ")[2] or str(error)).strip().partition("\n")[0]
+        # torch adds advice to disable its check, which is left out here
+        reason = (str(error).partition("WeightsUnpickler error: ")[2] or str(error)).strip().partition("\n")[0]
         raise InputError(
-            f"{path} cannot be loaded: it is damaged, or holds more than the tensors and plain containers that are "
-            f"read from checkpoints ({type(error).__name__}: {told.partition('. ')[0]})"
+            f"{path} cannot be loaded: it is damaged, or contains more than the tensors and plain containers that are "
+            f"read from checkpoints ({type(error).__name__}: {reason.partition('. ')[0]})"
         ) from error
 
 
 def require_trust(card: ModelCard, path: Path, trust: bool, reason: str) -> None:
-    """Raise UntrustedCheckpointError for a file of the user's that only code from the file can open."""
+    """Check that a file may be loaded in a way that can run code from it.
+
+    Args:
+        card: the card; its own checkpoint is trusted by its SHA-256.
+        path: the file.
+        trust: whether the user trusts the file.
+        reason: why loading can run code, for the message.
+
+    Raises:
+        UntrustedCheckpointError: the file is not the card's, and `trust` is False.
+    """
     if not trust and not _is_bundled(card, path):
         raise UntrustedCheckpointError(
-            f"loading {path} as {card.family} {reason}, so the file can run any code it holds; "
-            "pass --trust (trust=True) if you know where it comes from"
+            f"loading {path} as {card.family} {reason}, so the file can run any code; "
+            "pass --trust (trust=True) if you trust its origin"
         )
 
 

@@ -1,4 +1,4 @@
-"""Running a model: batches of structures through its forward, activations put in place as they are born."""
+"""Running a model on structures in batches, with the activations of its layers copied into one matrix each."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from latentcmp._runtime.progress import Advance, Timing
 from latentcmp._runtime.settings import one_torch_thread, single_precision
-from latentcmp.errors import HookError, InputError, LatentcmpError
+from latentcmp.errors import HookError, InputError, LatentcmpError, ModelError
 from latentcmp.hooks.layout import Reduce
 from latentcmp.hooks.points import HookPoint, find_module
 from latentcmp.hooks.tap import tap
@@ -27,10 +27,24 @@ def run_layers(
     timing: Timing | None = None,
     advance: Advance | None = None,
 ) -> dict[str, Tensor]:
-    """Features [n_atoms, D] of several layers from the same forwards, on the model's device in its dtype.
+    """Run a model on structures and return the features of several layers from the same forwards.
 
-    All `systems` must be ones that the model takes. `advance` is told the atoms of every batch that is done. Raises
-    InputError for a layer that is absent or does not give one row an atom, and for a failure of the model.
+    Args:
+        adapter: the model.
+        layers: names of hook points, or module paths.
+        systems: structures that the model accepts.
+        reduce: what is kept of equivariant columns (`latentcmp.hooks.layout.reduce_columns`).
+        batch_atoms: atoms in a batch; None: `BATCH_ATOMS` of the device.
+        timing: adds the times of graphs and forwards to it.
+        advance: called with the number of atoms of every batch that is done.
+
+    Returns:
+        Features [n_atoms, D] by layer, on the model's device in its dtype.
+
+    Raises:
+        InputError: a layer does not exist, or does not give one row for each atom.
+        HookError: a layer cannot be tapped, or its module was not called as often as declared.
+        ModelError: the model failed.
     """
     if batch_atoms is not None and batch_atoms < 1:
         raise InputError(f"batch_atoms must be at least 1, got {batch_atoms}")
@@ -54,7 +68,7 @@ def run_layers(
 
 
 class _Rows:
-    """Activations of each point, put in place as they are born; the next forward gives rows start..start + size."""
+    """Features of each point; the next forward gives rows start..start + size."""
 
     def __init__(self, adapter: Adapter, points: Iterable[HookPoint], n_atoms: int) -> None:
         self.points = {point.name: point for point in points}
@@ -67,7 +81,7 @@ class _Rows:
             card = self._adapter.card
             raise InputError(
                 f"{self.points[name]} of {card.name} gives {tuple(value.shape)} for {self.size} atoms, which is not "
-                f"one row of features an atom; layers are {', '.join(known.name for known in card.points)}"
+                f"one row for each atom; layers are {', '.join(point.name for point in card.points)}"
             )
         if name not in self.values:
             self.values[name] = value.new_empty(self._n_atoms, value.shape[1])
@@ -75,7 +89,14 @@ class _Rows:
 
 
 def run_batch(adapter: Adapter, batch: Sequence[System], timing: Timing | None = None) -> Tensor:
-    """Graphs and one forward: energies [n_systems] in eV/atom. A failure names the model and the structures."""
+    """Run one forward of some structures.
+
+    Returns:
+        Energies [n_systems] in eV/atom.
+
+    Raises:
+        ModelError: the model failed; the message names it and the structures.
+    """
     timing = timing or Timing()
     names = [system.id for system in batch]
     try:
@@ -90,19 +111,19 @@ def run_batch(adapter: Adapter, batch: Sequence[System], timing: Timing | None =
     except LatentcmpError:
         raise
     except torch.cuda.OutOfMemoryError as error:
-        raise InputError(f"{adapter.card.name} ran out of GPU memory; lower --batch-atoms (batch_atoms)") from error
+        raise ModelError(f"{adapter.card.name} ran out of GPU memory; lower --batch-atoms (batch_atoms)") from error
     except Exception as error:  # model packages raise whatever they raise
         shown = ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        raise InputError(f"{adapter.card.name} failed on structure {shown}: {type(error).__name__}: {error}") from error
+        raise ModelError(f"{adapter.card.name} failed on structure {shown}: {type(error).__name__}: {error}") from error
 
 
 def existing_point(adapter: Adapter, layer: str) -> HookPoint:
-    """The hook point of a layer. Raises InputError with the list of layers where there is none."""
+    """Return the hook point of a layer. Raises InputError with the names of the layers where there is none."""
     point = adapter.point(layer)
     try:
         find_module(adapter.module, point.path)
     except HookError as error:
-        names = ", ".join(known.name for known in adapter.card.points)
+        names = ", ".join(point.name for point in adapter.card.points)
         raise InputError(
             f"{adapter.card.name} has no layer {layer!r}; layers are {names}, or a module path ({error})"
         ) from error

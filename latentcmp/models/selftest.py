@@ -1,4 +1,4 @@
-"""Does this checkpoint, in this release of its package, give what it gave when it was tested here?"""
+"""Self-test of a model: does the installed package give the recorded energies, and do the hooks work?"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,13 @@ FEATURE_TOLERANCE = 1e-5  # relative
 
 @dataclass(frozen=True)
 class Check:
-    """One check of one model: what was looked at, whether it holds, and the figure found."""
+    """The result of one check.
+
+    Attributes:
+        name: what was checked.
+        passed: whether the check passed.
+        detail: the measured value, or the error.
+    """
 
     name: str
     passed: bool
@@ -29,29 +35,38 @@ class Check:
 
 
 def self_test(spec: ModelSpec, device: str = "cpu", trust: bool = False) -> list[Check]:
-    """Reference energies, hook fires, hooks that change nothing, batches against single structures, atom order."""
+    """Check a model: reference energies, hooks, batches against single structures, and the order of the atoms.
+
+    Args:
+        spec: the model.
+        device: where it runs.
+        trust: use checkpoints whose loading can run code from the file.
+
+    Returns:
+        The results; a model that cannot be loaded or run has one that failed.
+    """
     try:
         adapter = load(spec, device, trust)
         with torch.no_grad(), one_torch_thread():
             return [check for part in _PARTS for check in part(adapter)]
     except LatentcmpError as error:
-        return [Check("load", False, str(error))]
+        return [Check("load and run", False, str(error))]
 
 
 def _energies(adapter: Adapter) -> Iterator[Check]:
     crystals = [bulk(name, kind, a=a) for name, (kind, a) in REFERENCE_CRYSTALS.items()]
-    found = _forward(adapter, crystals).cpu().numpy()
+    energies = _forward(adapter, crystals).cpu().numpy()
     if not adapter.card.energies:
-        listed = ", ".join(f"{name} {value:.4f}" for name, value in zip(REFERENCE_CRYSTALS, found, strict=True))
-        yield Check("reference energies", bool(np.isfinite(found).all()), f"no reference on record; {listed} eV/atom")
+        listed = ", ".join(f"{name} {value:.4f}" for name, value in zip(REFERENCE_CRYSTALS, energies, strict=True))
+        yield Check("reference energies", bool(np.isfinite(energies).all()), f"no reference recorded; {listed} eV/atom")
         return
-    worst = float(np.abs(found - adapter.card.energies).max())
-    yield Check("reference energies", worst < ENERGY_TOLERANCE, f"off by {worst:.1e} eV/atom at most")
+    worst = float(np.abs(energies - adapter.card.energies).max())
+    yield Check("reference energies", worst < ENERGY_TOLERANCE, f"largest deviation {worst:.1e} eV/atom")
 
 
 def _hooks(adapter: Adapter) -> Iterator[Check]:
     structures = _structures()
-    bare = _forward(adapter, structures)
+    untapped = _forward(adapter, structures)
     try:
         with tap(adapter.module, adapter.card.points) as taps:
             tapped = _forward(adapter, structures)
@@ -59,11 +74,11 @@ def _hooks(adapter: Adapter) -> Iterator[Check]:
     except LatentcmpError as error:
         yield Check("hooks fire as declared", False, str(error))
         return
-    yield Check("hooks fire as declared", True, f"{len(adapter.card.points)} points, once a forward")
+    yield Check("hooks fire as declared", True, f"{len(adapter.card.points)} points, once per forward")
     n_atoms = sum(map(len, structures))
     wrong = [p.name for p in adapter.card.points if tuple(taps[p.name].shape) != (n_atoms, p.width)]
     yield Check("shapes", not wrong, f"wrong at {', '.join(wrong)}" if wrong else "as declared at every point")
-    yield Check("hooks change nothing", torch.equal(bare, tapped), "energies with and without hooks, bit by bit")
+    yield Check("hooks change nothing", torch.equal(untapped, tapped), "energies with and without hooks, bitwise")
 
 
 def _batching(adapter: Adapter) -> Iterator[Check]:
@@ -75,18 +90,18 @@ def _batching(adapter: Adapter) -> Iterator[Check]:
 
 
 def _order(adapter: Adapter) -> Iterator[Check]:
-    """Reversing the atoms must reverse the rows, of a structure in which no two neighbours in the list are alike."""
+    """Reversed atoms must have reversed rows; the structure has no symmetry that would hide an error."""
     atoms = _structures()[0]
     rows, reversed_rows = _last(adapter, [atoms]), _last(adapter, [atoms[::-1]])
-    error, unlike = _relative(reversed_rows.flip(0), rows), _relative(reversed_rows, rows)
-    yield Check("atom order", error < FEATURE_TOLERANCE < unlike, f"rows follow the atoms to {error:.1e}")
+    error, unreversed = _relative(reversed_rows.flip(0), rows), _relative(reversed_rows, rows)
+    yield Check("atom order", error < FEATURE_TOLERANCE < unreversed, f"rows in atom order to {error:.1e}")
 
 
 _PARTS = (_energies, _hooks, _batching, _order)
 
 
 def _structures() -> list[Atoms]:
-    """A mixed batch of different sizes, slightly disordered, so that every atom has features of its own."""
+    """Structures of different sizes, disordered so that no two atoms have the same features."""
     structures = [
         bulk("NaCl", "rocksalt", a=5.64, cubic=True),
         bulk("Si", a=5.43),
@@ -107,5 +122,5 @@ def _last(adapter: Adapter, structures: Sequence[Atoms]) -> Tensor:
     return taps["last"]
 
 
-def _relative(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).norm() / expected.norm())
+def _relative(result: Tensor, expected: Tensor) -> float:
+    return float((result - expected).norm() / expected.norm())

@@ -29,7 +29,7 @@ from latentcmp.monitor.probe import (
 )
 from latentcmp.monitor.ranks import Ranks
 from latentcmp.ops.segments import Segments
-from latentcmp.statistics.readout import UNSEEN, Method
+from latentcmp.statistics.joint_moments import RCOND, Method
 
 Reference = Model | Mapping[str, Tensor | Features] | Features
 FORMAT = 1
@@ -228,7 +228,7 @@ def _check_options(
     choices: tuple[tuple[str, set[str], Iterable[str]], ...] = (
         ("resolve", set(resolve), ("elements", "structures")),
         ("reduce", {reduce}, REDUCTIONS),
-        ("method", {method}, UNSEEN),
+        ("method", {method}, RCOND),
         ("on_error", {on_error}, ("record", "raise")),
     )
     for name, given, options in choices:

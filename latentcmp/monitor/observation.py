@@ -15,7 +15,7 @@ from latentcmp.measures.similarity import effective_rank, linear_cka
 from latentcmp.monitor.layer import Layer, as_rows
 from latentcmp.monitor.ranks import Ranks
 from latentcmp.statistics.joint import JointStatistics
-from latentcmp.statistics.readout import UNSEEN, Method
+from latentcmp.statistics.joint_moments import Method
 from latentcmp.systems.folds import RowPart
 
 REFERENCE, NOW = "reference", "now"
@@ -50,8 +50,7 @@ def observe(layer: Layer, values: Sequence[Tensor], reduce: Reduce, method: Meth
         )
     statistics = JointStatistics({REFERENCE: layer.shape[1], NOW: rows.shape[1]}, method, rows.device)
     statistics.update({REFERENCE: layer.reference, NOW: rows}, layer.part)
-    if rows.device.type == "cpu":
-        statistics = statistics.holding(statistics.state())  # frees the block buffers of a CPU
+    statistics.compact()  # releases the blocks that a CPU collects rows in
     kept = rows if local else layer.of_test(rows) if layer.marks else None
     return Observation(statistics, kept)
 
@@ -96,12 +95,12 @@ def _local(layer: Layer, seen: Observation, ranks: Ranks) -> dict[str, float]:
 def _resolved(layer: Layer, seen: Observation, ranks: Ranks, local: bool) -> dict[str, Any]:
     """GFRE over the test rows of each element or structure, in units of the spread of the whole layer."""
     assert seen.rows is not None
-    compressed = seen.statistics.compressed()
-    unseen = UNSEEN[seen.statistics.method]
+    moments = seen.statistics.compute()
+    compressed = moments.compressed()
     rows = {REFERENCE: layer.of_test(layer.reference), NOW: layer.of_test(seen.rows) if local else seen.rows}
     found: dict[str, Any] = {kind: {name: {} for name in marks.names} for kind, marks in layer.marks.items()}
     for direction, (source, target) in DIRECTIONS.items():
-        errors = resolved_errors(compressed[source], compressed[target], rows[source], rows[target], unseen)
+        errors = resolved_errors(compressed[source], compressed[target], rows[source], rows[target], moments.rcond)
         for kind, marks in layer.marks.items():
             sums = errors.new_zeros(len(marks.names)).index_add_(0, marks.codes, errors.square())
             means = (ranks.sum(sums).cpu() / marks.counts).sqrt().tolist()

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from latentcmp._runtime.distributed import all_sum
 from latentcmp.errors import InputError, MissingPackageError
+from latentcmp.measures.global_errors import global_errors
 from latentcmp.statistics.joint import JointStatistics
+from latentcmp.statistics.joint_moments import JointMoments
 from latentcmp.systems.split import parts_by_group
 
 try:
@@ -58,7 +60,7 @@ class GlobalReconstructionError(Metric):
         if pivot is not None and pivot.shape != (columns,):
             raise InputError(f"pivot must be [{columns}], got {tuple(pivot.shape)}")
         self.pivot = torch.zeros(columns) if pivot is None else pivot.detach().cpu()
-        self.add_state("gram", empty.parts, dist_reduce_fx="sum")
+        self.add_state("gram", empty.compute().parts, dist_reduce_fx="sum")
 
     def update(self, source: Tensor, target: Tensor, groups: Sequence[Any]) -> None:
         """Add rows.
@@ -73,21 +75,15 @@ class GlobalReconstructionError(Metric):
             InputError: shapes, dtypes or devices do not fit.
         """
         part = torch.from_numpy(parts_by_group(groups, self.test_fraction, self.seed))
-        statistics = self._statistics()
+        statistics = JointStatistics(self.widths, "gram", self.gram.device, pivot=self.pivot)
         statistics.update({SOURCE: source, TARGET: target}, part)
-        self.gram = statistics.parts
+        self.gram = self.gram + statistics.compute().parts
 
     def compute(self) -> Tensor:
-        """Return the error, a float64 scalar; InputError where a part has no rows."""
-        return self._statistics().errors()[0, 1].to(self.gram.device)
-
-    def _statistics(self) -> JointStatistics:
-        """Statistics of the rows of the state, in separate tensors."""
-        found = JointStatistics(self.widths, "gram", self.gram.device)
-        found.parts = self.gram.clone()
-        found.counts = self.gram[:, 0, 0].round().long()
-        found.pivot = self.pivot.to(self.gram)
-        return found
+        """The error, 0-dimensional, float64. Raises InputError where a part has no rows."""
+        counts, pivot = self.gram[:, 0, 0].round().long(), self.pivot.to(self.gram)
+        moments = JointMoments(self.widths, "gram", self.gram, counts, pivot)
+        return global_errors(moments)[0, 1].to(self.gram.device)
 
 
 def _all_reduce(state: Tensor, group: Any = None) -> list[Tensor]:

@@ -1,12 +1,12 @@
 """Writers of the records of a drift monitor: CSV files and TensorBoard."""
 
 import csv
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from latentcmp.errors import InputError, MissingPackageError
+from latentcmp._runtime.files import atomic_write
+from latentcmp.errors import MissingPackageError
 
 Record = dict[str, Any]
 RESOLVED = ("elements", "structures")
@@ -65,18 +65,11 @@ class TensorBoardWriter:
 
 
 def write_csv(path: Path, columns: Sequence[str], lines: Sequence[dict[str, Any]]) -> None:
-    """A CSV file, written aside and renamed; what a line lacks stays empty. Raises InputError."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with aside.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(lines)
-        os.replace(aside, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        aside.unlink(missing_ok=True)
+    """Write a CSV file atomically; columns that a line has no value for stay empty. Raises InputError."""
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(lines)
 
 
 def _rows(record: Record) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -1,7 +1,7 @@
 """Losses between two feature matrices of the same rows: reconstruction error and linear CKA.
 
-Statistics are float64 whatever comes in (autocast leaves float64 alone), the loss comes back in the wider dtype of
-the two inputs, at least float32. Nothing waits for the device. Values are not looked at: a NaN gives a NaN.
+Statistics are float64 for every input dtype, also under autocast; the loss has the wider dtype of the two inputs, at
+least float32. There is no host synchronisation and no check of values: a NaN gives a NaN.
 """
 
 from __future__ import annotations
@@ -22,34 +22,40 @@ Detach = Literal["none", "map", "source", "target"]
 
 
 class _FeatureLoss(torch.nn.Module, ABC):
-    """Takes two feature matrices of the same rows, pools them where asked, and hands them on in float64."""
+    """Base of losses between two feature matrices of the same rows, pooled if requested, in float64."""
 
     def __init__(self, pooling: torch.nn.Module | None, min_rows: int) -> None:
         super().__init__()
         self.pooling, self.min_rows = pooling, min_rows
 
     def forward(self, source: Tensor, target: Tensor, segments: Segments | Tensor | None = None) -> Tensor:
-        """The loss, a scalar, of source [n_atoms, D] and target [n_atoms, T].
+        """Compute the loss, a scalar.
 
-        ``segments`` (a ``Segments`` or offsets ptr [n_systems + 1]) say which atoms make a structure: needed with
-        ``pooling``, refused without. Raises InputError for shapes, rows, dtypes or devices that do not fit.
+        Args:
+            source: [n_atoms, D], floating point.
+            target: [n_atoms, T], floating point, on the same device.
+            segments: the atoms of each structure, a `Segments` or offsets ptr [n_systems + 1]; required with
+                `pooling`, an error without.
+
+        Raises:
+            InputError: shapes, numbers of rows, dtypes or devices do not match.
         """
         source, target = self._pooled(source, target, segments)
         self._check(source, target)
         roundings = rounding_of(source.dtype), rounding_of(target.dtype)
-        found = self._loss(source.double(), target.double(), *roundings)
-        return found.to(torch.promote_types(torch.promote_types(source.dtype, target.dtype), torch.float32))
+        loss = self._loss(source.double(), target.double(), *roundings)
+        return loss.to(torch.promote_types(torch.promote_types(source.dtype, target.dtype), torch.float32))
 
     @abstractmethod
     def _loss(self, x: Tensor, y: Tensor, rounding_x: float, rounding_y: float) -> Tensor:
-        """The loss of float64 rows, whose own dtypes round to these shares."""
+        """The loss of float64 rows; the roundings are the relative spreads that count as constant."""
 
     def _pooled(self, source: Tensor, target: Tensor, segments: Segments | Tensor | None) -> tuple[Tensor, Tensor]:
         if (self.pooling is None) != (segments is None):
             given = "without segments" if segments is None else "with segments"
             raise InputError(
-                f"{type(self).__name__} was called {given}; structures need both pooling=CumulantPooling(...) when the "
-                "loss is made and segments when it is called, atoms neither"
+                f"{type(self).__name__} was called {given}; for structures give pooling=CumulantPooling(...) to the "
+                "constructor and segments to the call, for atoms neither"
             )
         if self.pooling is None:
             return source, target
@@ -66,56 +72,57 @@ class _FeatureLoss(torch.nn.Module, ABC):
                 f"source and target must hold the same rows, got {source.size(0)} and {target.size(0)} rows"
             )
         if source.device != target.device:
-            raise InputError(f"source is on {source.device} and target on {target.device}; bring them to one device")
+            raise InputError(f"source is on {source.device} and target on {target.device}; move them to one device")
         if source.size(0) < self.min_rows:
             raise InputError(f"{type(self).__name__} needs at least {self.min_rows} rows, got {source.size(0)}")
 
 
 class ReconstructionLoss(_FeatureLoss):
-    """How badly source features rebuild target features: the GFRE or LFRE of the batch, to be minimised.
+    """Reconstruction error of the target features from the source features: the GFRE or LFRE of the batch.
 
-    Each matrix is centred and divided by one number, the root of its total variance; one ridge map takes the source
-    to the target; the loss is the root mean square row error, so 0 is rebuilt and 1 no better than the mean
-    (Goscinski et al., MLST 2, 025028, 2021). The map comes from a Cholesky factorisation of the D x D or the n x n
-    system, whichever is smaller, and gradients pass through it. With a large frozen model's features as target it
-    distils; with the pretrained model's as target it works against forgetting.
+    Each matrix is centred and divided by one number, the root of its total variance; one ridge map predicts the target
+    from the source; the loss is the root mean square row error, 0 for an exact reconstruction and 1 for one no better
+    than the mean (Goscinski et al., MLST 2, 025028, 2021). The map comes from a Cholesky factorisation of the D x D or
+    the n x n system, whichever is smaller, and is differentiated. Targets can be the features of a larger frozen model
+    (distillation) or of the pretrained model (against forgetting).
 
-    Fitted and measured on the same rows, the loss is optimistic: with n <= D rows and a small ``alpha`` it is near 0
-    for any two matrices. Take more rows than columns, a larger ``alpha``, or ``momentum``. As a root it keeps its slope
-    near 0: square it where it is to fade beside other terms.
+    Fitted and evaluated on the same rows, the loss is optimistic: with n <= D rows and a small `alpha` it is near 0 for
+    any two matrices. Use more rows than columns, a larger `alpha`, or `momentum`. Being a root, its gradient does not
+    vanish as the loss goes to 0; the square of the loss has one that does.
 
     Args:
-        solver: "ridge". (The truncated SVD of `latentcmp.metrics` jumps where a singular value crosses the cut.)
+        solver: "ridge". (The truncated SVD of `latentcmp.metrics` is discontinuous where a singular value crosses the
+            cutoff.)
         alpha: strength of the ridge, relative to the total variance of the source, which is the sum of the eigenvalues
-            of its covariance and lies between the largest and D times it. Unlike the largest it needs no
-            eigendecomposition and has derivatives where eigenvalues coincide. On n scaled rows it is the absolute
+            of its covariance and lies between the largest one and D times it. Unlike the largest it needs no
+            eigendecomposition and is differentiable where eigenvalues coincide. On n scaled rows it is the absolute
             n * alpha of scikit-learn's `Ridge`. (scikit-matter's "relative" adds alpha times the largest singular
-            value, not eigenvalue, so its strength changes with the number of rows.) 1e-12 is added to it, the floor
-            that keeps alpha = 0 finite.
-        detach: which gradients are stopped. "source" or "target": those of that matrix. "map": those of the map, its
-            means and the scale of the source; as alpha goes to 0 that changes nothing, since the map is at its
-            minimum, and it is cheaper.
+            value, not eigenvalue, so its strength depends on the number of rows.) 1e-12 is added, so that alpha = 0
+            stays finite.
+        detach: what is excluded from the gradient. "source" or "target": that matrix. "map": the map, its means and the
+            scale of the source; the difference vanishes as alpha goes to 0, where the map minimises the loss, and it
+            is cheaper.
         pooling: None to compare atoms, a `CumulantPooling` to compare structures.
-        n_local_points: None for one linear map; else every row has a map of its own, from this many nearest other
-            rows of the batch (at least 2; alpha is then relative to the variance of the neighbours). Memory grows as
-            n * n_local_points * (D + T).
-        momentum: None to fit the map on the batch at hand; else on second moments that fade exponentially, the latest
-            batch weighing ``momentum`` (0 < momentum <= 1), held in buffers. Gradients pass through the latest batch
-            alone. In evaluation the buffers do not change.
-        widths: (D, T) of the matrices compared, after pooling; needed with ``momentum``.
-        group: whose rows make a batch of ``momentum`` in a distributed training. None: those of this process, with
-            moments of its own (in a module under DistributedDataParallel they are buffers, which it overwrites with
-            those of the first process). "world", or a process group: those of all its processes, as in SyncBatchNorm.
-            Moments, map and loss are then those of one process with the whole batch, however it is shared out, and
-            gradients pass through the rows of all processes: each gets the gradient of the common loss to its own
-            rows times the number of processes, so that the mean, which DistributedDataParallel takes, is that of one
-            process. All processes must call the loss and its backward in every step, in which they wait for each
-            other: three all_reduce forward and up to three backward, the largest of (D + T)^2 numbers. Evaluation
-            exchanges nothing and gives the loss of the rows at hand. "world" is looked up when the loss is called:
-            without torch.distributed it is this process alone, and unlike a group it can be copied and pickled.
+        n_local_points: None for one linear map; else every row has its own map, fitted to this many nearest other rows
+            of the batch (at least 2; alpha is then relative to the variance of the neighbours). Memory is proportional
+            to n * n_local_points * (D + T).
+        momentum: None to fit the map to the batch; else to exponentially weighted second moments held in buffers, in
+            which the latest batch has the weight `momentum` (0 < momentum <= 1). Gradients pass through the latest
+            batch only. In evaluation the buffers do not change.
+        widths: (D, T) of the two matrices after pooling; required with `momentum`.
+        group: the processes whose rows form a batch of `momentum` in distributed training. None: this process, with
+            its own moments (in a module under DistributedDataParallel they are buffers, which it overwrites with
+            those of the first process). "world", or a process group: all its processes, as in SyncBatchNorm.
+            Moments, map and loss are then those of one process with the whole batch, for any distribution of the rows.
+            Each process gets the gradient of the common loss with respect to its own rows times the number of
+            processes, so that the mean, which DistributedDataParallel takes, is that of one process. All processes
+            must call the loss and its backward in every step, in which they synchronise: three all_reduce forward and
+            up to three backward, the largest of (D + T)^2 numbers. Evaluation communicates nothing and gives the loss
+            of the rows of this process. "world" is resolved when the loss is called: without torch.distributed it is
+            this process alone, and unlike a group it can be copied and pickled.
 
-    A constant source leaves the linear map nothing but the mean and gives 1, a constant target gives 0, both with
-    gradient 0 to the constant side; constant is what varies by less than its dtype resolves.
+    For a constant source the linear map predicts the mean, and the loss is 1; for a constant target it is 0. Both have
+    gradient 0 with respect to the constant matrix. Constant means a spread below the resolution of the dtype.
     """
 
     def __init__(
@@ -143,6 +150,7 @@ class ReconstructionLoss(_FeatureLoss):
         self.widths = widths
 
     def extra_repr(self) -> str:
+        """The options shown by `repr`."""
         local = "" if self.n_local_points is None else f", n_local_points={self.n_local_points}"
         return f"alpha={self.alpha:g}, detach={self.detach!r}{local}"
 
@@ -154,17 +162,17 @@ class ReconstructionLoss(_FeatureLoss):
             mean = self.moments.mean_of(squares.sum(), len(squares))
         else:
             mean = self._batch_residual(x, y, rounding_x, rounding_y).square().sum(1).mean()
-        return mean.clamp(min=1e-30).sqrt()  # the root has no slope at 0
+        return mean.clamp(min=1e-30).sqrt()  # the root is not differentiable at 0
 
     def _batch_residual(self, x: Tensor, y: Tensor, rounding_x: float, rounding_y: float) -> Tensor:
         hold = self.detach == "map"
         scaling = Scaling.of_rows(x, rounding_x)
         x = scaling.held()(x) if hold else scaling(x)
         y = Scaling.of_rows(y, rounding_y)(y)
-        known_x, known_y = (x.detach(), y.detach()) if hold else (x, y)
+        fitted_x, fitted_y = (x.detach(), y.detach()) if hold else (x, y)
         if self.n_local_points is not None:
-            return y - local_predict(x, known_x, known_y, self.n_local_points, self.alpha)
-        return y - ridge_predict(x, known_x, known_y, self.alpha)
+            return y - local_predict(x, fitted_x, fitted_y, self.n_local_points, self.alpha)
+        return y - ridge_predict(x, fitted_x, fitted_y, self.alpha)
 
     def _running_residual(self, x: Tensor, y: Tensor, rounding_x: float, rounding_y: float) -> Tensor:
         assert self.moments is not None
@@ -188,11 +196,11 @@ def _moments(
 ) -> RunningMoments | None:
     if momentum is None:
         if group is not None:
-            raise InputError("group shares running moments; give momentum too (1.0 keeps the latest batch alone)")
+            raise InputError("group applies to running moments; give momentum too (1.0 uses the latest batch only)")
         return None
     check_group(group)
     if n_local_points is not None:
-        raise InputError("momentum keeps one map for all rows; it does not go with n_local_points")
+        raise InputError("momentum fits one map for all rows; it cannot be combined with n_local_points")
     if not 0 < momentum <= 1:
         raise InputError(f"momentum must be above 0 and at most 1, got {momentum!r}")
     if widths is None or len(widths) != 2 or min(widths) < 1:
@@ -204,12 +212,12 @@ class CKALoss(_FeatureLoss):
     """1 - linear CKA of two feature matrices: 0 for features equal up to rotation and scale, 1 for unrelated ones.
 
     CKA(X, Y) = HSIC(X, Y) / sqrt(HSIC(X, X) HSIC(Y, Y)) of the kernels XX' and YY' of centred rows (Kornblith et al.,
-    ICML 2019), in the D x T form, so no n x n matrix is built. A constant matrix gives 1, with gradient 0.
+    ICML 2019), in the D x T form, without n x n matrices. A constant matrix gives 1, with gradient 0.
 
     Args:
-        debiased: take the unbiased estimate of HSIC (Song et al., JMLR 13, 1393, 2012, eq. 4), whose expectation does
-            not depend on the number of rows, from 4 rows on; the loss can then pass 1. Else the plain one, which is
-            too small where there are few rows.
+        debiased: use the unbiased estimator of HSIC (Song et al., JMLR 13, 1393, 2012, eq. 4), whose expectation does
+            not depend on the number of rows, for at least 4 rows; the loss can then exceed 1. Else the biased one,
+            with which the loss is too small for few rows.
         pooling: None to compare atoms, a `CumulantPooling` to compare structures.
     """
 
@@ -218,6 +226,7 @@ class CKALoss(_FeatureLoss):
         self.debiased = debiased
 
     def extra_repr(self) -> str:
+        """The options shown by `repr`."""
         return f"debiased={self.debiased}"
 
     def _loss(self, x: Tensor, y: Tensor, rounding_x: float, rounding_y: float) -> Tensor:
@@ -227,7 +236,7 @@ class CKALoss(_FeatureLoss):
         return 1 - self._hsic(x, y) * own.clamp(min=1e-24).rsqrt()
 
     def _hsic(self, x: Tensor, y: Tensor) -> Tensor:
-        """n^2 times the (unbiased) estimate, over its constant factors, for centred x [n, D] and y [n, T]."""
+        """An estimate of HSIC up to a factor that depends on n only, for centred x [n, D] and y [n, T]."""
         n = x.size(0)
         plain = (x.T @ y / n).square().sum()
         if not self.debiased:

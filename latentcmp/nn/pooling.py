@@ -13,11 +13,12 @@ from latentcmp.ops.segments import Segments
 
 
 class CumulantPooling(torch.nn.Module):
-    """Atoms to structures: cumulants 1..order of each column over the atoms of each system.
+    """Cumulants 1..order of each column over the atoms of each system.
 
     Args:
-        order: the highest cumulant, 1..8. root: give sign(k_m) |k_m|^(1/m), in the unit of the features.
-        flatten: give the order-major descriptor [n_systems, order * D] in place of [n_systems, order, D].
+        order: the highest cumulant, 1..8.
+        root: return sign(k_m) |k_m|^(1/m), in the unit of the features.
+        flatten: return the order-major descriptor [n_systems, order * D] in place of [n_systems, order, D].
     """
 
     def __init__(self, order: int = 4, root: bool = False, flatten: bool = True) -> None:
@@ -27,19 +28,20 @@ class CumulantPooling(torch.nn.Module):
         self.order, self.root, self.flatten = order, root, flatten
 
     def forward(self, x: Tensor, segments: Segments | Tensor) -> Tensor:
-        """Pool ``x`` [n_atoms, D] over ``segments``, a ``Segments`` or offsets ptr [n_systems + 1]."""
+        """Pool x [n_atoms, D] over segments, a `Segments` or offsets ptr [n_systems + 1]."""
         if isinstance(segments, Segments):
             x, segments = segments.arrange(x), segments.ptr
         out = segment_cumulants(x, segments, self.order, root=self.root)
         return out.flatten(1) if self.flatten else out
 
     def extra_repr(self) -> str:
+        """The options shown by `repr`."""
         return f"order={self.order}, root={self.root}, flatten={self.flatten}"
 
 
 @cache
 def aggregation_class() -> type:
-    """CumulantAggregation, defined on first use: importing this module must not import torch_geometric."""
+    """Define CumulantAggregation on first use: importing this module must not import torch_geometric."""
     try:
         from torch_geometric.nn.aggr import Aggregation
     except ImportError as error:
@@ -49,7 +51,8 @@ def aggregation_class() -> type:
         """Cumulants 1..order as a torch_geometric aggregation: [n_atoms, D] to [n_systems, order * D].
 
         Args:
-            order: the highest cumulant, 1..8. root: give sign(k_m) |k_m|^(1/m).
+            order: the highest cumulant, 1..8.
+            root: return sign(k_m) |k_m|^(1/m).
         """
 
         def __init__(self, order: int = 4, root: bool = False) -> None:
@@ -64,7 +67,7 @@ def aggregation_class() -> type:
             dim_size: int | None = None,
             dim: int = -2,
         ) -> Tensor:
-            """As every aggregation of torch_geometric; ``index`` may be unsorted, x must be a matrix."""
+            """Aggregate as torch_geometric's aggregations do; `index` may be unsorted, x must be a matrix."""
             if x.dim() != 2 or dim not in (0, -2):
                 raise InputError(f"x must be [n_atoms, D] and dim its first, got {tuple(x.shape)}, dim {dim}")
             if ptr is not None:

@@ -1,7 +1,7 @@
-"""Ridge maps that can be differentiated: centring, one scale a matrix, one Cholesky factorisation.
+"""Differentiable ridge maps: centring, one scale for each matrix, one Cholesky factorisation.
 
-The mathematics is that of `latentcmp.measures`, for training: one strength is given and none chosen, nothing
-waits for the device, degenerate rows raise nothing, and first and second derivatives are finite.
+The method is that of `latentcmp.measures` with a fixed strength, for training: without host synchronisation, without
+errors for degenerate rows, and with finite first and second derivatives.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from latentcmp.measures.nearest import nearest_others
 
-# In units of the total variance of the source: far above what float32 rounds off (1e-14), and enough for the Cholesky
-# factorisation of a singular matrix of a thousand columns in float64.
+# In units of the total variance of the source: far above the rounding of float32 (1e-14), and sufficient for the
+# Cholesky factorisation of a singular matrix of a thousand columns in float64.
 FLOOR = 1e-12
 
 
@@ -26,10 +26,10 @@ class Scaling(NamedTuple):
 
     @classmethod
     def of_moments(cls, mean: Tensor, variance: Tensor, rounding: float) -> Scaling:
-        """From means and the total variance; a spread within ``rounding`` of the mean counts as constant."""
-        alive = variance > mean.square().sum() * rounding**2
-        reciprocal = torch.where(alive, variance, torch.ones_like(variance)).rsqrt()
-        return cls(mean, torch.where(alive, reciprocal, torch.zeros_like(variance)))
+        """From means and the total variance; a spread of up to `rounding` times the mean counts as constant."""
+        varies = variance > mean.square().sum() * rounding**2
+        reciprocal = torch.where(varies, variance, torch.ones_like(variance)).rsqrt()
+        return cls(mean, torch.where(varies, reciprocal, torch.zeros_like(variance)))
 
     @classmethod
     def of_rows(cls, rows: Tensor, rounding: float) -> Scaling:
@@ -38,22 +38,31 @@ class Scaling(NamedTuple):
         return cls.of_moments(mean, (rows - mean).square().sum(1).mean(), rounding)
 
     def held(self) -> Scaling:
-        """The same without gradients."""
+        """The same scaling, detached."""
         return Scaling(self.mean.detach(), self.reciprocal.detach())
 
     def __call__(self, rows: Tensor) -> Tensor:
+        """Centre and scale rows [n, D]."""
         return (rows - self.mean) * self.reciprocal
 
 
 def rounding_of(dtype: torch.dtype) -> float:
-    """The spread, relative to the mean, that a matrix given in this dtype owes to rounding (float64 sums included)."""
+    """The relative spread that rounding can cause in a matrix of this dtype, sums in float64 included."""
     return max(torch.finfo(dtype).eps, 8 * torch.finfo(torch.float64).eps)
 
 
 def ridge_solve(gram: Tensor, right: Tensor, alpha: float) -> Tensor:
-    """(gram + strength)^-1 right, with the strength alpha tr(gram) + FLOOR: [..., m, m], [..., m, T] to [..., m, T].
+    """Solve (gram + strength I) w = right for the strength alpha tr(gram) + FLOOR.
 
-    The trace of X'X / n is the total variance of centred X, and that of XX' / n the same number.
+    The traces of X'X / n and of XX' / n both are the total variance of centred X.
+
+    Args:
+        gram: [..., m, m], symmetric positive semidefinite.
+        right: [..., m, T].
+        alpha: relative strength.
+
+    Returns:
+        w [..., m, T].
     """
     strength = alpha * gram.diagonal(dim1=-2, dim2=-1).sum(-1) + FLOOR
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
@@ -62,9 +71,9 @@ def ridge_solve(gram: Tensor, right: Tensor, alpha: float) -> Tensor:
 
 
 def ridge_predict(queries: Tensor, x: Tensor, y: Tensor, alpha: float) -> Tensor:
-    """Map queries [..., m, D] by the ridge map of centred rows x [..., n, D] to y [..., n, T]: [..., m, T].
+    """Predict [..., m, T] for queries [..., m, D] by the ridge map of centred rows x [..., n, D] to y [..., n, T].
 
-    Of the n x n and the D x D system the smaller is solved.
+    The smaller of the n x n and the D x D system is solved.
     """
     n, width = x.shape[-2:]
     if n <= width:
@@ -73,10 +82,10 @@ def ridge_predict(queries: Tensor, x: Tensor, y: Tensor, alpha: float) -> Tensor
 
 
 def local_predict(x: Tensor, known_x: Tensor, known_y: Tensor, n_local_points: int, alpha: float) -> Tensor:
-    """Map every row of x [n, D] by the ridge map of its nearest other rows, known_x [n, D] to known_y [n, T]: [n, T].
+    """Predict [n, T] for every row of x [n, D] by the ridge map of its nearest other rows, known_x to known_y.
 
-    Row i of known_x is row i of x, and left out of its own map. Neighbours are those of `nearest_others`, whose number
-    of candidates is fixed, and are centred by their own means.
+    Row i of known_x is row i of x, and is excluded from its own map. Neighbours are those of `nearest_others`, whose
+    number of candidates is fixed, and are centred by their own means.
     """
     with torch.no_grad():
         nearest = nearest_others(x, known_x, n_local_points)

@@ -1,4 +1,4 @@
-"""Second moments of a stream of batches, with exponentially fading weights."""
+"""Exponentially weighted second moments of a stream of batches."""
 
 import torch
 from torch import Tensor
@@ -7,12 +7,17 @@ from latentcmp._runtime.distributed import Group, mean_over_rows
 
 
 class RunningMoments(torch.nn.Module):
-    """Mean [D] and covariance [D, D] of rows that come in batches, the latest weighing ``momentum``.
+    """Mean [D] and covariance [D, D] of rows that arrive in batches, the latest with weight `momentum`.
 
-    Both are float64 buffers. The first batches are averaged evenly (batch t weighs 1 / t until that is less than
-    ``momentum``), so nothing has to be corrected for the start. A batch that holds a NaN or an infinity, as a step does
-    that a gradient scaler skips, leaves no trace in the buffers. In training a batch is the rows of all processes of
-    ``group``, and the buffers are the same on all of them.
+    Both are float64 buffers. Batch t has weight 1 / t until that is less than `momentum`, so no bias correction of the
+    first batches is needed. A batch with a NaN or an infinity, as in a step that a gradient scaler skips, does not
+    change the buffers. In training a batch is the rows of all processes of `group`, and the buffers are equal on all of
+    them.
+
+    Args:
+        width: D.
+        momentum: weight of the latest batch, above 0 and at most 1.
+        group: as in `ReconstructionLoss`.
     """
 
     mean: Tensor
@@ -27,9 +32,9 @@ class RunningMoments(torch.nn.Module):
         self.register_buffer("n_batches", torch.zeros((), dtype=torch.int64))
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Moments with rows [n, D] (float64) taken in, which carry the gradients; in evaluation those of the buffers.
+        """Update the moments with rows [n, D] float64 and return mean [D] and covariance [D, D], with gradients.
 
-        Where nothing has been seen yet, evaluation gives the moments of the rows themselves.
+        In evaluation they are those of the buffers, or before the first update those of the rows.
         """
         batch_mean = self.mean_of(rows.sum(0), len(rows))
         centred = rows - batch_mean
@@ -47,11 +52,11 @@ class RunningMoments(torch.nn.Module):
         return mean, covariance
 
     def mean_of(self, sums: Tensor, n_rows: int) -> Tensor:
-        """Sums over the rows of the batch here, as the mean over the whole batch."""
+        """The mean over the rows of all processes from the sums over `n_rows` rows of this process."""
         return mean_over_rows(sums, n_rows, self.group if self.training else None)
 
     def _weight(self) -> Tensor:
-        """Of the batch at hand; a tensor, so that nothing waits for the device."""
+        """The weight of the latest batch, a tensor, without host synchronisation."""
         if not self.training:
             return (self.n_batches == 0).to(self.mean.dtype)
         return (1 / (self.n_batches + 1).to(self.mean.dtype)).clamp(min=self.momentum)

@@ -1,4 +1,4 @@
-"""Which rows belong to which system: CSR offsets, and the ways to get them without a host sync."""
+"""Segments of rows, one for each system, as CSR offsets computed without host synchronisation."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from latentcmp.errors import InputError
 
 @dataclass(frozen=True)
 class Segments:
-    """Rows of a feature matrix grouped by system: system s owns rows ptr[s]:ptr[s + 1] of ``arrange(x)``.
+    """Rows of a feature matrix grouped by system: system s owns rows ptr[s]:ptr[s + 1] of `arrange(x)`.
 
     Args:
-        ptr: [n_systems + 1] int64, starting at 0, never falling, ending at n_rows.
-        n_rows: the number of rows, known on the host.
-        permutation: [n_rows] int64 that brings the rows into system order, or None where they are already.
+        ptr: [n_systems + 1] int64, from 0 to n_rows without decreasing.
+        n_rows: the number of rows, on the host.
+        permutation: [n_rows] int64 that sorts the rows by system, or None where they are sorted.
     """
 
     ptr: Tensor
@@ -27,15 +27,15 @@ class Segments:
 
     @classmethod
     def from_counts(cls, counts: Tensor | Sequence[int], n_rows: int | None = None) -> Segments:
-        """Segments of ``counts[s]`` consecutive rows each.
+        """Make segments of `counts[s]` consecutive rows each.
 
         Args:
             counts: [n_systems] integers, none negative; a sequence or a tensor on any device.
-            n_rows: their sum; needed where counts live on an accelerator, since reading it would sync.
+            n_rows: their sum; required where counts are on an accelerator, because reading it would synchronise.
 
         Raises:
-            InputError: counts is not one-dimensional and integer, holds a negative number (seen on the CPU),
-                or lives on an accelerator without n_rows.
+            InputError: counts is not one-dimensional and integer, holds a negative number (checked on the CPU),
+                or is on an accelerator and n_rows is not given.
         """
         counts = torch.as_tensor(counts, dtype=None if isinstance(counts, Tensor) else torch.int64)
         _check_integers(counts, "counts")
@@ -43,7 +43,7 @@ class Segments:
         if on_host and bool((counts < 0).any()):
             raise InputError("counts holds a negative number; give the number of rows of each system")
         if n_rows is None and not on_host:
-            raise InputError(f"counts live on {counts.device}: give n_rows (reading their sum would sync)")
+            raise InputError(f"counts are on {counts.device}: give n_rows, because reading their sum would synchronise")
         ptr = counts.new_zeros(counts.size(0) + 1, dtype=torch.int64)
         torch.cumsum(counts, 0, out=ptr[1:])
         if on_host and n_rows is not None and int(ptr[-1]) != n_rows:
@@ -52,20 +52,19 @@ class Segments:
 
     @classmethod
     def from_index(cls, batch: Tensor, n_systems: int | None = None, *, is_sorted: bool | None = None) -> Segments:
-        """Segments from a batch vector, the system of each row, sorted or not.
+        """Make segments from a batch vector, the system of each row, sorted or not.
 
-        Rows out of order are brought together by a stable sort: the rows of a system keep the order they
-        came in. A CPU vector is looked at and sorted only if it has to be; a vector on an accelerator is
-        sorted unless ``is_sorted`` says that it is already, because looking would sync.
+        The sort is stable: the rows of a system keep their order. A CPU vector is sorted only if it is not sorted
+        already; a vector on an accelerator is sorted unless `is_sorted` is set, because a check would synchronise.
 
         Args:
             batch: [n_rows] integers in 0 .. n_systems - 1.
-            n_systems: the number of systems, trailing empty ones included; needed on an accelerator.
-            is_sorted: what the caller knows; None to find out.
+            n_systems: the number of systems, trailing empty ones included; required on an accelerator.
+            is_sorted: whether the vector is sorted; None to check it.
 
         Raises:
             InputError: batch is not one-dimensional and integer, holds a system outside 0 .. n_systems - 1 or
-                is not sorted although said to be (both seen on the CPU), or n_systems is missing.
+                is not sorted although is_sorted is set (both checked on the CPU), or n_systems is missing.
         """
         _check_integers(batch, "batch")
         on_host = batch.device.type == "cpu"
@@ -90,11 +89,11 @@ class Segments:
         return self.ptr.diff()
 
     def row_ids(self) -> Tensor:
-        """[n_rows] int64: the system of each row of ``arrange(x)``, found by searchsorted (no sync)."""
+        """[n_rows] int64: the system of each row of `arrange(x)`, without host synchronisation."""
         return segment_ids(self.ptr, self.n_rows)
 
     def arrange(self, x: Tensor) -> Tensor:
-        """``x`` [n_rows, ...] with the rows of each system together; ``x`` itself where they are already."""
+        """The rows of x [n_rows, ...] sorted by system; x itself where they are sorted."""
         if x.size(0) != self.n_rows:
             raise InputError(f"x has {x.size(0)} rows, the segments have {self.n_rows}")
         return x if self.permutation is None else x.index_select(0, self.permutation)
@@ -106,24 +105,24 @@ class Segments:
 
 
 def segment_ids(ptr: Tensor, n_rows: int) -> Tensor:
-    """[n_rows] int64: the segment of each row, from CSR offsets ``ptr`` [n_systems + 1], without a sync."""
+    """[n_rows] int64: the segment of each row, from CSR offsets ptr [n_systems + 1], without host synchronisation."""
     rows = torch.arange(n_rows, device=ptr.device)
     return torch.searchsorted(ptr[1:].contiguous(), rows, right=True)
 
 
 def check_ptr(ptr: Tensor, n_rows: int) -> None:
-    """Look at the contents of ``ptr`` (a sync on an accelerator).
+    """Check the values of ptr, which synchronises on an accelerator.
 
     Raises:
-        InputError: ptr does not start at 0, falls somewhere, or does not end at n_rows.
+        InputError: ptr does not start at 0, decreases, or does not end at n_rows.
     """
     first, last = int(ptr[0]), int(ptr[-1])
     if first != 0 or last != n_rows:
         raise InputError(f"ptr runs from {first} to {last}; it must run from 0 to n_rows = {n_rows}")
-    falls = ptr[1:] < ptr[:-1]
-    if bool(falls.any()):
-        where = int(falls.to(torch.uint8).argmax())
-        raise InputError(f"ptr falls from {int(ptr[where])} to {int(ptr[where + 1])} at entry {where + 1}; sort it")
+    decreases = ptr[1:] < ptr[:-1]
+    if bool(decreases.any()):
+        where = int(decreases.to(torch.uint8).argmax())
+        raise InputError(f"ptr decreases from {int(ptr[where])} to {int(ptr[where + 1])} at entry {where + 1}; sort it")
 
 
 def _check_integers(values: Tensor, name: str) -> None:
@@ -139,16 +138,16 @@ def _check_integers(values: Tensor, name: str) -> None:
 
 def _count_systems(batch: Tensor) -> int:
     if batch.device.type != "cpu":
-        raise InputError(f"batch lives on {batch.device}: give n_systems, reading its maximum would wait for it")
+        raise InputError(f"batch is on {batch.device}: give n_systems, because reading its maximum would synchronise")
     return int(batch.max()) + 1 if batch.numel() else 0
 
 
 def _check_index(batch: Tensor, n_systems: int, is_sorted: bool | None) -> bool:
-    """Whether a CPU batch vector is sorted, after its contents have been checked."""
+    """Check the values of a CPU batch vector; whether it is sorted."""
     if batch.numel() and (int(batch.min()) < 0 or int(batch.max()) >= n_systems):
-        found = f"{int(batch.min())} .. {int(batch.max())}"
-        raise InputError(f"batch holds systems {found}; with n_systems = {n_systems} they must be below it, from 0")
-    rising = not bool((batch[1:] < batch[:-1]).any())
-    if is_sorted and not rising:
-        raise InputError("batch is not sorted although is_sorted=True says so; leave is_sorted out")
-    return rising
+        given = f"{int(batch.min())} .. {int(batch.max())}"
+        raise InputError(f"batch holds systems {given}, expected 0 .. {n_systems - 1} for n_systems = {n_systems}")
+    ascending = not bool((batch[1:] < batch[:-1]).any())
+    if is_sorted and not ascending:
+        raise InputError("batch is not sorted, but is_sorted=True was given; leave is_sorted out")
+    return ascending

@@ -1,11 +1,11 @@
-"""Results on disk: written to a temporary directory, then renamed, so that earlier results stay until then."""
+"""Results on disk, written atomically: earlier results stay whole until the new ones are complete."""
 
 import os
 from pathlib import Path
-from shutil import rmtree
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
+from latentcmp._runtime.files import atomic_files, atomic_write
 from latentcmp.errors import InputError
 from latentcmp.report.content import Report
 from latentcmp.report.outputs import all_names, outputs_of, write_figure
@@ -43,28 +43,16 @@ def save(report: Report, directory: str | Path) -> list[Path]:
     """
     directory = Path(directory)
     check_writable(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    aside = Path(mkdtemp(prefix=".latentcmp-", dir=directory))
     outputs = outputs_of(report)
-    try:
+    with atomic_files(directory, outputs) as temporary:
         for name, write in outputs.items():
-            write(report, aside / name)
-        for name in outputs:
-            os.replace(aside / name, directory / name)
-        for name in all_names() - set(outputs):
-            (directory / name).unlink(missing_ok=True)  # of an earlier comparison: it would not fit results.json
-        return [directory / name for name in outputs]
-    finally:
-        rmtree(aside, ignore_errors=True)
+            write(report, temporary / name)
+    for name in all_names() - set(outputs):
+        (directory / name).unlink(missing_ok=True)  # of an earlier comparison: it would not fit results.json
+    return [directory / name for name in outputs]
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
     """Write a figure atomically. Raises InputError where it cannot be written."""
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        write_figure(figure, aside)
-        os.replace(aside, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        aside.unlink(missing_ok=True)
+    with atomic_write(path) as temporary:
+        write_figure(figure, temporary)

@@ -1,4 +1,4 @@
-"""What the errors of one kind of rows need of any number of them: joint statistics of all, and a sample."""
+"""Accumulator of all rows of one kind (atoms or structures): their joint statistics, and a sample of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,29 +8,32 @@ import torch
 from torch import Tensor
 
 from latentcmp._runtime.devices import without_waiting
+from latentcmp._runtime.settings import one_torch_thread
+from latentcmp.statistics.joint_moments import JointMoments, Method, Part
 from latentcmp.statistics.leaf import Leaf
 from latentcmp.statistics.merge_tree import MergeTree
-from latentcmp.statistics.readout import Method
 from latentcmp.statistics.row_sample import AtomSample
-from latentcmp.statistics.storage import prefixed, under
+from latentcmp.statistics.storage import METADATA, prefixed, tensors_of, under
 from latentcmp.systems.folds import RowPart
-
-_ROW, _OWNER, _KEY = "#row", "#owner", "#key"
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How many training and test rows are kept as they are, for neighbours and for errors row by row."""
+class SampleSizes:
+    """Numbers of training and test rows that are kept, for neighbours and for errors row by row."""
 
     train: int = 50_000
     test: int = 10_000
 
 
 @dataclass(frozen=True)
-class Labels:
-    """Who the rows of an update are: their part, sample key, row number, and the number of the structure they are of.
+class RowLabels:
+    """Labels of the rows of an update, on the host, so that a sample is chosen without host synchronisation.
 
-    All [n] (keys [n, 3], of `row_keys`) on the host, so that picking rows of a sample never waits for a device.
+    Attributes:
+        part: `RowPart` of each row [n].
+        key: `row_keys` [n, 3].
+        row: number of each row [n].
+        owner: number of the structure of each row [n].
     """
 
     part: np.ndarray
@@ -41,7 +44,13 @@ class Labels:
 
 @dataclass(frozen=True)
 class SampledRows:
-    """Rows [n, D] by name, the number of the structure that each is of [n], and whether they are all there were."""
+    """Rows of a sample in the order of their numbers.
+
+    Attributes:
+        values: {name: [m, D]}.
+        owners: number of the structure of each row [m].
+        complete: whether these are all rows.
+    """
 
     values: dict[str, Tensor]
     owners: np.ndarray
@@ -49,62 +58,74 @@ class SampledRows:
 
 
 class RowAccumulator:
-    """Joint statistics of all rows, block by block, and two samples: of the training and of the test rows.
+    """Joint statistics of all rows, block by block, and samples of training and of test rows.
 
-    Both are the same for any order and distribution of the blocks, bit for bit.
+    Both have the same bits for any order and distribution of the blocks.
+
+    Args:
+        widths: columns of each feature matrix, by name.
+        n_blocks: number of blocks that all rows are cut into.
+        sizes: capacities of the samples.
+        method: that of `JointStatistics`.
     """
 
-    def __init__(self, widths: Mapping[str, int], n_blocks: int, limits: Limits, method: Method = "qr") -> None:
-        self.widths, self.method, self.limits = dict(widths), method, limits
+    def __init__(self, widths: Mapping[str, int], n_blocks: int, sizes: SampleSizes, method: Method = "qr") -> None:
+        self.widths, self.sizes, self.method = dict(widths), sizes, method
         self.tree: MergeTree[Leaf] = MergeTree(n_blocks)
-        kept = {**self.widths, _ROW: 1, _OWNER: 1}
-        self.samples = AtomSample(kept, limits.train), AtomSample(kept, limits.test)
-        self.n_rows = np.zeros(2, dtype=np.int64)
+        capacities: dict[Part, int] = {"train": sizes.train, "test": sizes.test}
+        self._samples = {
+            part: AtomSample(self.widths, capacity, labels=("row", "owner")) for part, capacity in capacities.items()
+        }
+        self.n_rows: dict[Part, int] = {"train": 0, "test": 0}
 
-    def add(self, block: int, features: Mapping[str, Tensor], labels: Labels) -> None:
-        """Take in the rows of a block, {name: [n, D]} on one device. Raises InputError for a block taken in before."""
+    def update(self, block: int, features: Mapping[str, Tensor], labels: RowLabels) -> None:
+        """Add the rows {name: [n, D]} of a block on one device. Raises InputError for a block added before."""
         self.tree.add(block, Leaf(features, torch.from_numpy(labels.part.astype(np.int64)), self.method))
-        numbers = {_ROW: labels.row, _OWNER: labels.owner}
-        rows = dict(features) | {name: torch.from_numpy(found)[:, None] for name, found in numbers.items()}
-        tested = labels.part == RowPart.TEST
-        for side, mine in enumerate((~tested, tested)):
-            chosen = np.flatnonzero(mine)
+        is_test = labels.part == RowPart.TEST
+        for part, sample in self._samples.items():
+            chosen = np.flatnonzero(is_test if part == "test" else ~is_test)
             index = torch.from_numpy(chosen)
-            kept = {name: values[without_waiting(index, values.device)] for name, values in rows.items()}
-            self.samples[side].update(labels.key[chosen], kept)
-            self.n_rows[side] += len(chosen)
+            rows = {name: values[without_waiting(index, values.device)] for name, values in features.items()}
+            sample.update(labels.key[chosen], rows, {"row": labels.row[chosen], "owner": labels.owner[chosen]})
+            self.n_rows[part] += len(chosen)
 
     def merge(self, other: "RowAccumulator") -> None:
-        """Take in what another has gathered of other blocks."""
+        """Add the rows of other blocks that another has accumulated."""
         self.tree.merge(other.tree)
-        for mine, found in zip(self.samples, other.samples, strict=True):
-            mine.merge(found)
-        self.n_rows += other.n_rows
+        for part, sample in self._samples.items():
+            sample.merge(other._samples[part])
+            self.n_rows[part] += other.n_rows[part]
 
-    def sampled(self, side: int) -> SampledRows:
-        """The rows kept of the training rows (0) or of the test rows (1), in the order of their numbers."""
-        _, kept = self.samples[side].rows()
-        order = kept[_ROW][:, 0].argsort()
-        values = {name: kept[name][order.to(kept[name].device)] for name in self.widths}
-        return SampledRows(values, kept[_OWNER][order, 0].numpy(), len(order) == self.n_rows[side])
+    def compute(self) -> JointMoments:
+        """Return the moments of all rows. Raises InputError where there is no block."""
+        with one_torch_thread():  # more would change the last bits
+            return self.tree.total().joint().compute()
+
+    def sampled(self, part: Part) -> SampledRows:
+        """Return the sample of the training rows or of the test rows."""
+        _, features, labels = self._samples[part].compute()
+        order = labels["row"].argsort()
+        index = torch.from_numpy(order)
+        values = {name: features[name][index.to(features[name].device)] for name in self.widths}
+        return SampledRows(values, labels["owner"][order], len(order) == self.n_rows[part])
 
     def tensors(self) -> dict[str, Tensor]:
-        """What was gathered, on the CPU, as `take` takes it."""
-        found = {"n_rows": torch.from_numpy(self.n_rows)}
+        """Return the state on the CPU, for `load_tensors` of an accumulator made with the same arguments."""
+        tensors = {"n_rows": torch.tensor(list(self.n_rows.values()))}
         for (level, index), node in self.tree.nodes.items():
-            found |= prefixed(f"node/{level}.{index}", node.tensors())
-        for side, sample in enumerate(self.samples):
-            keys, rows = sample.rows()
-            found |= prefixed(f"sample{side}", {_KEY: torch.from_numpy(keys.view(np.int64)), **rows})
-        return found
+            tensors |= prefixed(f"node/{level}.{index}", node.state_dict())
+        for part, sample in self._samples.items():
+            tensors |= prefixed(f"sample/{part}", tensors_of(sample.state_dict()))
+        return {name: tensor.cpu() for name, tensor in tensors.items()}
 
-    def take(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take in what `tensors` gave of other blocks."""
-        self.n_rows += tensors["n_rows"].numpy()
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Replace all rows by those of `tensors`."""
+        self.n_rows = dict(zip(self.n_rows, tensors["n_rows"].tolist(), strict=True))
         nodes = under("node", tensors)
+        self.tree = MergeTree(self.tree.n_blocks)
         for place in sorted({name.partition("/")[0] for name in nodes}):
             level, index = map(int, place.split("."))
-            self.tree.put(level, index, Leaf.of_tensors(under(place, nodes), self.widths, self.method))
-        for side, sample in enumerate(self.samples):
-            rows = under(f"sample{side}", tensors)
-            sample.update(rows.pop(_KEY).numpy().view(np.uint64), rows)
+            self.tree.put(level, index, Leaf.from_state_dict(under(place, nodes), self.widths, self.method))
+        for part, sample in self._samples.items():
+            metadata = sample.state_dict()[METADATA]
+            sample.load_state_dict({**under(f"sample/{part}", tensors), METADATA: metadata})

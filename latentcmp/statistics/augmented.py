@@ -1,4 +1,4 @@
-"""The rows that joint statistics hold, [1 | X - p | s]: how they are made, and what another pivot p does to them."""
+"""The rows [1 | X - p | s] of joint statistics, and their transformation to another pivot p."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,46 +11,56 @@ from latentcmp.ops.centred_rows import centred_rows
 
 
 class Centred(NamedTuple):
-    """Rows of every matrix about their mean, divided by their Frobenius norm, as far as inner products tell.
+    """Rows of every matrix about their mean, divided by their Frobenius norm, up to inner products.
 
-    `factors` {name: [m, D]} stand for the rows: X_a' X_b is `factors[a].T @ factors[b]`. `fourth` [n_names, n_names]
-    holds the sums over rows of ||x||^2 ||y||^2. Float64 on the CPU. Singular values within `unseen` of the largest of
-    their factor are rounding.
+    Attributes:
+        factors: {name: [m, D]} such that X_a' X_b is `factors[a].T @ factors[b]`, float64 on the CPU.
+        fourth: [n_names, n_names] sums over rows of ||x||^2 ||y||^2, float64 on the CPU.
+        n_rows: number of rows.
+        rcond: relative cutoff of singular values of a factor, below which they are rounding.
     """
 
     factors: dict[str, Tensor]
     fourth: Tensor
     n_rows: int
-    unseen: float
+    rcond: float
 
 
 def write_augmented(out: Tensor, values: Sequence[Tensor], positions: Tensor, pivot: Tensor) -> None:
-    """Put rows of matrices [n, D] at `positions` into out [len(positions), size] (float64), as [1 | X - p | s].
+    """Put rows of matrices [n, D] at `positions` into out [len(positions), size] (float64) as [1 | X - p | s].
 
-    s holds the squared norm of the row of every matrix.
+    s holds ||x - p||^2 of the row of every matrix.
     """
     widths = [rows.shape[1] for rows in values]
-    ones, *blocks, squares = out.split([1, *widths, len(widths)], dim=1)
+    ones, *blocks, squares = out.split_with_sizes([1, *widths, len(widths)], dim=1)
     ones.fill_(1)
-    for rows, block, centre, square in zip(values, blocks, pivot.split(widths), squares.unbind(1), strict=True):
+    for rows, block, centre, square in zip(
+        values, blocks, pivot.split_with_sizes(widths), squares.unbind(1), strict=True
+    ):
         centred_rows(rows, positions, centre, block, square)
 
 
 def centred_grams(parts: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of Gram matrices: those about the training mean [3, width, width], that mean about the pivot, training squares.
+    """Centre Gram matrices [3, size, size] by the mean of the training rows.
 
-    `width` is the number of feature columns; the squares [width] are summed over the rows of both folds.
+    Args:
+        parts: Gram matrices of fold 1, fold 2 and test.
+        width: number of feature columns.
+
+    Returns:
+        The centred Gram matrices of features [3, width, width], the mean about the pivot [width], and the sums of
+        squares of the centred training rows [width].
     """
     inner = slice(1, 1 + width)
     sums, n = parts[:, 0, inner], parts[:, 0, 0, None]
     mean = (sums[0] + sums[1]) / (n[0] + n[1])
-    left = torch.stack([sums - n / 2 * mean, mean.expand_as(sums)], 2)  # S - s m' - m s' + n m m', as one product
+    left = torch.stack([sums - n / 2 * mean, mean.expand_as(sums)], 2)  # S - s m' - m s' + n m m' as one product
     centred = torch.baddbmm(parts[:, inner, inner], left, left.flip(2).mT, alpha=-1)
     return centred, mean, centred[:2].diagonal(dim1=1, dim2=2).sum(0)
 
 
 def centred_factors(parts: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of R factors: those about the training mean [3, 1 + width, width], and the rest as for `centred_grams`."""
+    """Centre R factors by the mean of the training rows: factors [3, 1 + width, width], else as `centred_grams`."""
     corner = parts[:, 0, 0, None]  # +- sqrt(n); beside it +- sqrt(n) times the mean of the part
     mean = (corner * parts[:, 0, 1 : 1 + width])[:2].sum(0) / corner[:2].square().sum()
     centred = parts[:, : 1 + width, 1 : 1 + width].clone()
@@ -59,17 +69,22 @@ def centred_factors(parts: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def shifted(parts: Tensor, moved: Tensor, widths: Sequence[int]) -> Tensor:
-    """parts T, where [1 | X - q | s_q] = [1 | X - p | s_p] T and `moved` is p - q.
+    """Return parts T, where [1 | X - q | s_q] = [1 | X - p | s_p] T and `moved` is p - q.
 
-    T is a unit upper triangle, as ||x - q||^2 = ||x - p||^2 + 2 (p - q).(x - p) + ||p - q||^2. The product is taken
-    column by column, so that a NaN in one matrix stays there.
+    T is a unit upper triangle, as ||x - q||^2 = ||x - p||^2 + 2 (p - q).(x - p) + ||p - q||^2. The product is formed
+    column by column, so that a NaN in one matrix does not spread to others.
     """
-    ones, rows, squares = parts.split([1, len(moved), len(widths)], dim=-1)
-    found = [ones, rows + ones * moved]
-    blocks = zip(rows.split(list(widths), -1), moved.split(list(widths)), squares.split(1, -1), strict=True)
+    ones, rows, squares = parts.split_with_sizes([1, len(moved), len(widths)], dim=-1)
+    columns = [ones, rows + ones * moved]
+    blocks = zip(
+        rows.split_with_sizes(list(widths), -1),
+        moved.split_with_sizes(list(widths)),
+        squares.split_with_sizes([1] * len(widths), -1),
+        strict=True,
+    )
     for block, by, square in blocks:
-        found.append(square + 2 * block @ by[:, None] + ones * by.square().sum())
-    return torch.cat(found, dim=-1)
+        columns.append(square + 2 * block @ by[:, None] + ones * by.square().sum())
+    return torch.cat(columns, dim=-1)
 
 
 def check_spread(name: str, scale: Tensor, mean: Tensor, rows: str) -> None:

@@ -1,12 +1,13 @@
-"""One pass over the rows of several models, then every global error between them.
+"""One pass over the rows of several models, for every global error and similarity between them.
 
-With a column of ones in front and a fixed pivot taken off, the rows of a part are [1 | X - p | s], where s holds
-||x - p||^2 of every matrix. Their R factor, or their Gram matrix, is all that global errors and similarities need: it
-has the same inner products as the rows, for every pair of models at once, and R factors (by QR of stacked ones) and
-Gram matrices (by sums) merge. The column s, which debiased similarities need, comes last and leaves the others alone.
+With a column of ones in front and a fixed pivot subtracted, the rows of a part are [1 | X - p | s], where s holds
+||x - p||^2 of every matrix. Their R factor, or their Gram matrix, determines global errors and similarities: it has the
+same inner products as the rows, for every pair of models at once, and R factors (by QR of stacked ones) and Gram
+matrices (by sums) merge. The column s, for debiased similarities, comes last and does not change the others.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,162 +18,217 @@ from torch import Tensor
 from latentcmp._runtime.devices import without_waiting
 from latentcmp._runtime.distributed import Group, State, check_same, initialised_group, merged_by_tree
 from latentcmp.errors import InputError
-from latentcmp.statistics.augmented import Centred, write_augmented
-from latentcmp.statistics.compressed import Compressed
-from latentcmp.statistics.readout import UNSEEN, Columns, Method, Part, Readout, about
-from latentcmp.statistics.storage import check_tensors, read_statistics, write_statistics
-from latentcmp.statistics.streams import BLOCK, FactorStream, GramStream
+from latentcmp.statistics.augmented import write_augmented
+from latentcmp.statistics.blocked_accumulators import (
+    BLOCK,
+    BlockedAccumulator,
+    BlockedFactorAccumulator,
+    BlockedGramAccumulator,
+)
+from latentcmp.statistics.joint_moments import RCOND, JointMoments, Method
+from latentcmp.statistics.part_accumulators import CHUNK, FactorAccumulator, GramAccumulator, PartAccumulator
+from latentcmp.statistics.storage import (
+    METADATA,
+    Expected,
+    check_metadata,
+    check_tensors,
+    prefixed,
+    read_state,
+    tensors_of,
+    under,
+    write_state,
+)
+from latentcmp.systems.folds import RowPart
 
 KIND = "joint statistics"
-STATE = ("parts", "counts", "pivot")
-MOST = 65_536  # rows that a device holds in float64 at a time
 
 
 class JointStatistics:
     """Second-order statistics of the rows of several models, in three parts: fold 1, fold 2 and test.
 
-    `widths` names the feature matrices (models, layers, cumulant orders) and their columns. "qr" holds an R factor a
-    part, exact to singular values of 1e-9 of the largest and below; "gram" a Gram matrix a part, several times faster,
-    blind under 1e-7 of the largest singular value, where it cuts. Both are float64 whatever comes in, and their size
-    does not depend on the number of rows. The pivot is the mean of the first rows seen, at most 2048 of the first
-    update. How rows are cut into updates, and when `parts` are asked for, changes no more than rounding.
+    They are float64 for input of any dtype, and their size does not depend on the number of rows.
+
+    Args:
+        widths: columns of each feature matrix (model, layer, cumulant order), by name.
+        method: "qr" for an R factor of each part, exact to singular values of 1e-9 of the largest and below; "gram" for
+            a Gram matrix, several times faster, which resolves singular values down to `RCOND` of the largest.
+        device: where the rows are (default: CPU).
+        pivot: point [D] that is subtracted from rows (default: the mean of the first update, of 2048 rows at most).
+            With a given pivot, results on a CPU have the same bits however rows are cut into updates.
+
+    Raises:
+        InputError: widths, method or pivot do not fit.
     """
 
     def __init__(
-        self, widths: Mapping[str, int], method: Method = "qr", device: torch.device | str | None = None
+        self,
+        widths: Mapping[str, int],
+        method: Method = "qr",
+        device: torch.device | str | None = None,
+        *,
+        pivot: Tensor | None = None,
     ) -> None:
-        if method not in UNSEEN:
-            raise InputError(f"method must be one of {', '.join(UNSEEN)}, got {method!r}")
-        if not isinstance(widths, Mapping) or not widths or not all(_is_width(n) for n in widths.values()):
-            raise InputError(f"widths must name at least one matrix with at least one column, got {widths!r}")
-        self.widths, self.method = dict(widths), method
+        _check_arguments(widths, method, pivot)
+        self.widths, self.method = {name: int(width) for name, width in widths.items()}, method
         self.device = torch.device(device or "cpu")
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget all rows."""
-        size = 1 + sum(self.widths.values()) + len(self.widths)
-        self.parts = torch.zeros(3, size, size, dtype=torch.float64, device=self.device)
-        self.counts = torch.zeros(3, dtype=torch.int64, device=self.device)
-        self.pivot: Tensor | None = None
-
-    @property
-    def parts(self) -> Tensor:
-        """The statistic [3, size, size] of all rows so far."""
-        for stream in self._streams:
-            stream.settle()
-        return self._parts
-
-    @parts.setter
-    def parts(self, parts: Tensor) -> None:
-        self._parts = parts
-        self._streams = [self._stream_of(total) for total in parts] if self.device.type == "cpu" else []
+        self._columns = [1, *self.widths.values(), len(self.widths)]
+        self._parts = empty_parts(method, self._columns, self.device)
+        self._counts = torch.zeros(len(RowPart), dtype=torch.int64, device=self.device)
+        self._first_pivot = None if pivot is None else pivot.detach().to(self.device, torch.float64)
+        self._pivot = self._first_pivot
 
     def update(self, features: Mapping[str, Tensor], part: Tensor) -> None:
-        """Add rows: {name: [n, D]} on the device and their parts [n] (int64: 0 fold 1, 1 fold 2, 2 test).
+        """Add rows, without host synchronisation.
 
-        Parts on the CPU cost a GPU a third of the work of parts on it, where it cannot know whose rows are how many.
-        Raises InputError for names, widths, lengths, dtypes or devices that do not fit, and for parts on the CPU
-        that are others. Values are not looked at here, which would wait for the device: a NaN or infinity is found
-        by `errors`.
+        Args:
+            features: {name: [n, D]} on the device. Values are not read: `errors` finds a NaN or an infinity.
+            part: `RowPart` of each row [n], int64, on the CPU or the device. On the CPU it costs a GPU a third of the
+                work, as the numbers of rows of each part are known.
+
+        Raises:
+            InputError: names, widths, lengths, dtypes or devices do not fit, or a part on the CPU is another number.
         """
         self._check(features, part)
         if not len(part):
             return
         values = [features[name].detach() for name in self.widths]
-        if self.pivot is None:
-            self.pivot = torch.cat([rows[:BLOCK].mean(0, dtype=torch.float64) for rows in values])
-        if self.device.type == "cpu":
-            self._stream(values, part, self.pivot)
-        elif part.is_cpu:
-            self._pick(values, part, self.pivot)
+        if self._pivot is None:
+            self._pivot = torch.cat([rows[:BLOCK].mean(0, dtype=torch.float64) for rows in values])
+        if part.is_cpu:
+            self._add_selected(values, part, self._pivot)
         else:
-            self._mask(values, part, self.pivot)
+            self._add_masked(values, part, self._pivot)
 
     def merge(self, other: "JointStatistics") -> None:
-        """Add the rows that another statistic of the same widths and method has seen."""
-        if (other.widths, other.method) != (self.widths, self.method):
+        """Add the rows of other statistics of the same widths and method, which are left as they are."""
+        if (list(other.widths.items()), other.method) != (list(self.widths.items()), self.method):
             raise InputError(
                 f"only statistics of the same widths and method merge, got {self.method} of {self.widths} and "
                 f"{other.method} of {other.widths}"
             )
-        if other.pivot is None:
+        if other._pivot is None:
             return
-        if self.pivot is None:
-            self.pivot = other.pivot.to(self.device)
-        moved = about(other.parts, other.pivot - self.pivot.to(other.device), self.widths, self.method).to(self.device)
-        for index in range(3):
-            if self.method == "gram":
-                self.parts[index] += moved[index]
-            else:
-                self._add(index, moved[index])
-        self.counts += other.counts.to(self.device)
+        if self._pivot is None:
+            self._pivot = other._pivot.to(self.device)
+        moments = other.compute()
+        for part, total in zip(self._parts, moments.parts_about(self._pivot).to(self.device), strict=True):
+            part.merge(total)
+        self._counts += moments.counts.to(self.device)
 
     def all_reduce(self, group: Group = "world") -> None:
         """Hold the rows of all ranks of a group ("world": all ranks of the job) on every rank, in the same bits.
 
         Every rank of the group calls it once, also one that saw no row; another call would count the rows again.
-        Raises InputError, on every rank, where widths or methods differ, and without a process group.
+
+        Raises:
+            InputError: on every rank, where widths or methods differ, or there is no process group.
         """
         members = initialised_group(group)
         check_same(f"{self.method} of {self.widths}", self.device, members)
-        total = self.holding([tensor.clone() for tensor in self.state()])
+        total = self._holding(self.compute())
 
         def merge(state: State) -> State:
-            total.merge(self.holding(state))
-            return total.state()
+            total.merge(self._holding(JointMoments(self.widths, self.method, *state)))
+            return total.compute().tensors()
 
-        merged = self.holding(merged_by_tree(total.state(), merge, self.device, members))
-        self.parts, self.counts, self.pivot = merged.parts, merged.counts, merged.pivot
+        merged = merged_by_tree(total.compute().tensors(), merge, self.device, members)
+        self._restart(JointMoments(self.widths, self.method, *merged))
+
+    def compute(self) -> JointMoments:
+        """Return the moments of all rows so far, in tensors of their own; later updates are not affected."""
+        size = sum(self._columns)
+        parts = torch.empty(len(RowPart), size, size, dtype=torch.float64, device=self.device)
+        for part, out in zip(self._parts, parts, strict=True):
+            part.finish(out)
+        pivot = parts.new_zeros(sum(self.widths.values())) if self._pivot is None else self._pivot
+        return JointMoments(self.widths, self.method, parts, self._counts.clone(), pivot)
 
     def errors(self, *args: Any, **options: Any) -> Tensor:
-        """`latentcmp.measures.global_errors.global_errors` of these statistics."""
+        """Return `latentcmp.measures.global_errors.global_errors` of these statistics."""
         from latentcmp.measures.global_errors import global_errors
 
         return global_errors(self, *args, **options)
 
-    def compressed(self, columns: Columns | None = None) -> dict[str, Compressed]:
-        """For each matrix, rows that stand for its own: centred and scaled on all training rows, folds and test.
+    def reset(self) -> None:
+        """Remove all rows."""
+        for part in self._parts:
+            part.reset()
+        self._counts.zero_()
+        self._pivot = self._first_pivot
 
-        With `columns`, as in `errors`, for the first columns of matrices.
+    def compact(self) -> None:
+        """Release the buffers in which a CPU collects rows, once no more are to come. Results keep their bits."""
+        for part in self._parts:
+            part.compact()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return copies of all tensors, pending rows included, and widths, method and kind under "metadata"."""
+        state: dict[str, Any] = {"counts": self._counts.clone()}
+        if self._pivot is not None:
+            state["pivot"] = self._pivot.clone()
+        for part in RowPart:
+            state |= prefixed(part.name.lower(), self._parts[part].state_dict())
+        return state | {METADATA: self._metadata()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Replace all rows by those of a `state_dict`, from any device; results of later rows have the same bits.
+
+        Raises:
+            InputError: the state is of another kind, other widths or another method, or its tensors do not fit.
         """
-        return self.readout().compressed(columns)
-
-    def centred(self, part: Part = "train") -> Centred:
-        """The training rows (both folds) or the test rows about their own mean, for similarities.
-
-        Raises InputError for another part, for fewer than 2 rows, for a matrix that is constant over them, and where
-        a value was not finite.
-        """
-        return self.readout().centred(part)
+        check_metadata(state, self._metadata())
+        tensors = {name: tensor.cpu() for name, tensor in tensors_of(state).items()}
+        loaded = blocked_parts(self.method, self._columns)
+        check_tensors("the state", tensors, self._expected(tensors, loaded))
+        for part, accumulator in zip(RowPart, loaded, strict=True):
+            accumulator.load_state_dict(under(part.name.lower(), tensors))
+        if self.device.type == "cpu":
+            self._parts = list(loaded)
+        else:
+            for held, accumulator in zip(self._parts, loaded, strict=True):
+                held.restart(accumulator.finish(torch.empty_like(accumulator.total)))
+        self._counts.copy_(tensors["counts"])
+        self._pivot = tensors["pivot"].to(self.device, copy=True) if "pivot" in tensors else self._first_pivot
 
     def save(self, path: str | Path) -> None:
-        """Write the statistics to a safetensors file, whole or not at all."""
-        tensors = dict(zip(STATE, self.state(), strict=True))
-        write_statistics(Path(path), KIND, tensors, {"widths": self.widths, "method": self.method})
+        """Write `state_dict` to a safetensors file in one atomic write."""
+        write_state(Path(path), self.state_dict())
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str | None = None) -> "JointStatistics":
-        """Read what `save` wrote. Raises InputError for a file that is missing, damaged or of another version."""
-        tensors, known = read_statistics(Path(path), KIND)
-        found = cls(known["widths"], known["method"], device)
-        empty = dict(zip(STATE, found.state(), strict=True))
-        check_tensors(Path(path), tensors, {name: (tuple(like.shape), like.dtype) for name, like in empty.items()})
-        return found.holding([tensors[name] for name in STATE])
+        """Read a file of `save`. Raises InputError for a file that is missing, damaged or of another format."""
+        state = read_state(Path(path), KIND)
+        statistics = cls(state[METADATA]["widths"], state[METADATA]["method"], device)
+        try:
+            statistics.load_state_dict(state)
+        except InputError as error:
+            raise InputError(f"{path} cannot be loaded: {error}") from error
+        return statistics
 
-    def state(self) -> State:
-        """All that rows have left here, as tensors; the pivot is zero where no row was seen."""
-        pivot = self.pivot
-        if pivot is None:
-            pivot = torch.zeros(sum(self.widths.values()), dtype=torch.float64, device=self.device)
-        return [self.parts, self.counts, pivot]
+    def _metadata(self) -> dict[str, Any]:
+        return {"kind": KIND, "widths": self.widths, "method": self.method}
 
-    def holding(self, state: State) -> "JointStatistics":
-        """Statistics like these, of another state."""
-        found = JointStatistics(self.widths, self.method, self.device)
-        found.parts, found.counts, pivot = (tensor.to(self.device) for tensor in state)
-        found.pivot = pivot if bool(found.counts.any()) else None
-        return found
+    def _expected(self, tensors: Mapping[str, Tensor], parts: Sequence[BlockedAccumulator]) -> Expected:
+        expected: Expected = {"counts": ((len(RowPart),), torch.int64)}
+        if "pivot" in tensors:
+            expected["pivot"] = ((sum(self.widths.values()),), torch.float64)
+        for part, accumulator in zip(RowPart, parts, strict=True):
+            name = part.name.lower()
+            expected |= prefixed(name, accumulator.expected_state(under(name, tensors)))
+        return expected
+
+    def _restart(self, moments: JointMoments) -> None:
+        """Replace all rows by those of moments."""
+        for part, total in zip(self._parts, moments.parts, strict=True):
+            part.restart(total)
+        self._counts.copy_(moments.counts)
+        self._pivot = moments.pivot.to(self.device) if bool(self._counts.any()) else self._first_pivot
+
+    def _holding(self, moments: JointMoments) -> "JointStatistics":
+        """Statistics like these, of the rows of moments."""
+        other = JointStatistics(self.widths, self.method, self.device, pivot=self._first_pivot)
+        other._restart(moments)
+        return other
 
     def _check(self, features: Mapping[str, Tensor], part: Tensor) -> None:
         if set(features) != set(self.widths):
@@ -182,8 +238,9 @@ class JointStatistics:
             raise InputError(
                 f"part must be [n] int64 on {where}, got {part.dtype} {tuple(part.shape)} on {part.device}"
             )
-        if part.is_cpu and bool(((part < 0) | (part > 2)).any()):
-            raise InputError(f"part must be 0 (fold 1), 1 (fold 2) or 2 (test), got {part.unique().tolist()[:8]}")
+        if part.is_cpu and bool(((part < min(RowPart)) | (part > max(RowPart))).any()):
+            given = torch.unique(part).tolist()
+            raise InputError(f"part must be 0 (fold 1), 1 (fold 2) or 2 (test), got {given[:8]}")
         for name, width in self.widths.items():
             values = features[name]
             if values.shape != (len(part), width) or values.device.type != self.device.type:
@@ -192,51 +249,61 @@ class JointStatistics:
                     f"got {tuple(values.shape)} on {values.device}"
                 )
 
-    def _stream_of(self, total: Tensor) -> GramStream:
-        columns = [1, *self.widths.values(), len(self.widths)]
-        return GramStream(total) if self.method == "gram" else FactorStream(total, columns)
+    def _add_selected(self, values: list[Tensor], part: Tensor, pivot: Tensor) -> None:
+        """Add to every part its own rows, whose positions the host knows."""
 
-    def _stream(self, values: list[Tensor], part: Tensor, pivot: Tensor) -> None:
-        """Send rows to the streams of their parts, with no copy of the whole."""
-        for index, stream in enumerate(self._streams):
-            positions = (part == index).nonzero()[:, 0]
-            self.counts[index] += len(positions)
-            stream.add(positions, lambda out, chosen: write_augmented(out, values, chosen, pivot))
+        def write(out: Tensor, positions: Tensor) -> None:
+            write_augmented(out, values, positions, pivot)
 
-    def _pick(self, values: list[Tensor], part: Tensor, pivot: Tensor) -> None:
-        """Add to every part its own rows, which the host knows."""
-        for index in range(3):
+        for index, accumulator in zip(RowPart, self._parts, strict=True):
             positions = without_waiting((part == index).nonzero()[:, 0], self.device)
-            self.counts[index] += len(positions)
-            for start in range(0, len(positions), MOST):
-                self._add(index, self._rows(values, positions[start : start + MOST], pivot))
+            self._counts[index] += len(positions)
+            accumulator.add(positions, write)
 
-    def _mask(self, values: list[Tensor], part: Tensor, pivot: Tensor) -> None:
-        """Add all rows to every part, zeros in place of those of others: a device need not say how many there are."""
-        for start in range(0, len(part), MOST):
-            of_rows = part[start : start + MOST]
+    def _add_masked(self, values: list[Tensor], part: Tensor, pivot: Tensor) -> None:
+        """Add all rows to every part, with zeros in place of those of other parts, whose number only a device knows."""
+        for start in range(0, len(part), CHUNK):
+            of_rows = part[start : start + CHUNK]
             positions = torch.arange(start, start + len(of_rows), device=self.device)
-            rows = self._rows(values, positions, pivot)
-            for index in range(3):
-                chosen = of_rows == index
-                self.counts[index] += chosen.sum()
-                self._add(index, rows * chosen[:, None])
+            rows = torch.empty(len(of_rows), sum(self._columns), dtype=torch.float64, device=self.device)
+            write_augmented(rows, values, positions, pivot)
+            for index, accumulator in zip(RowPart, self._parts, strict=True):
+                mask = of_rows == index
+                self._counts[index] += mask.sum()
+                accumulator.add(positions, partial(_write_masked, rows, mask))
 
-    def _rows(self, values: list[Tensor], positions: Tensor, pivot: Tensor) -> Tensor:
-        rows = self._parts.new_empty(len(positions), len(self._parts[0]))
-        write_augmented(rows, values, positions, pivot)
-        return rows
 
-    def _add(self, index: int, rows: Tensor) -> None:
-        if self.method == "gram":
-            self.parts[index].addmm_(rows.T, rows)
-            return
-        r = torch.linalg.qr(torch.cat([self.parts[index], rows]), mode="r").R
-        self.parts[index].copy_(r)
+def empty_parts(method: Method, columns: Sequence[int], device: torch.device) -> list[PartAccumulator]:
+    """Return an empty accumulator for each `RowPart`: by blocks on a CPU, in place on other devices."""
+    if device.type == "cpu":
+        return list(blocked_parts(method, columns))
+    kind = GramAccumulator if method == "gram" else FactorAccumulator
+    return [kind(total, columns) for total in _totals(columns, device)]
 
-    def readout(self) -> Readout:
-        """The state of all rows so far, for measures."""
-        return Readout(self.widths, self.method, *self.state())
+
+def blocked_parts(method: Method, columns: Sequence[int]) -> list[BlockedAccumulator]:
+    """Return an empty accumulator on the CPU for each `RowPart`."""
+    kind = BlockedGramAccumulator if method == "gram" else BlockedFactorAccumulator
+    return [kind(total, columns) for total in _totals(columns, torch.device("cpu"))]
+
+
+def _totals(columns: Sequence[int], device: torch.device) -> Tensor:
+    """One tensor for the totals of all parts: products depend on its alignment in their last bits."""
+    return torch.zeros(len(RowPart), sum(columns), sum(columns), dtype=torch.float64, device=device)
+
+
+def _write_masked(rows: Tensor, mask: Tensor, out: Tensor, positions: Tensor) -> None:
+    """Put all rows of one chunk into `out`, with zeros where the mask is false."""
+    torch.mul(rows, mask[:, None], out=out)
+
+
+def _check_arguments(widths: object, method: object, pivot: Tensor | None) -> None:
+    if method not in RCOND:
+        raise InputError(f"method must be one of {', '.join(RCOND)}, got {method!r}")
+    if not isinstance(widths, Mapping) or not widths or not all(_is_width(n) for n in widths.values()):
+        raise InputError(f"widths must name at least one matrix with at least one column, got {widths!r}")
+    if pivot is not None and pivot.shape != (sum(widths.values()),):
+        raise InputError(f"pivot must be [{sum(widths.values())}], the columns of all, got {tuple(pivot.shape)}")
 
 
 def _is_width(columns: object) -> bool:

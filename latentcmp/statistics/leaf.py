@@ -1,4 +1,4 @@
-"""Joint statistics that stay rows while the rows are few: then a merge costs nothing, and rows are the smaller form."""
+"""Joint statistics that stay rows while the rows are few: merging them costs nothing, and rows are the smaller form."""
 
 from collections.abc import Mapping
 
@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from latentcmp._runtime.settings import one_torch_thread
-from latentcmp.statistics.joint import STATE, JointStatistics
-from latentcmp.statistics.readout import Method
-from latentcmp.statistics.storage import prefixed, under
+from latentcmp.statistics.joint import JointStatistics
+from latentcmp.statistics.joint_moments import Method
+from latentcmp.statistics.storage import METADATA, prefixed, tensors_of, under
 
 
 class Leaf:
-    """A leaf or node of a block tree: rows {name: [n, D]} with their parts [n] on the CPU, or their `JointStatistics`.
+    """A node of a merge tree: rows {name: [n, D]} with their parts [n] on the CPU, or their `JointStatistics`.
 
-    Rows turn into statistics when a merge makes them more than twice the columns, which depends on the two alone.
+    Rows become statistics when a merge makes them more than twice the columns, which depends on the two alone.
     """
 
     def __init__(self, rows: Mapping[str, Tensor], part: Tensor, method: Method = "qr") -> None:
@@ -23,10 +23,11 @@ class Leaf:
 
     @property
     def is_rows(self) -> bool:
+        """Whether the rows themselves are held."""
         return self._joint is None
 
     def joint(self) -> JointStatistics:
-        """The statistics of all rows; the rows are gone."""
+        """Return the statistics of all rows, which replace the rows."""
         if self._joint is None:
             widths = {name: values.shape[1] for name, values in self.rows.items()}
             self._joint = JointStatistics(widths, self.method, next(iter(self.rows.values())).device)
@@ -36,7 +37,7 @@ class Leaf:
         return self._joint
 
     def merge(self, other: "Leaf") -> None:
-        """Take in the rows of another, behind its own."""
+        """Add the rows of another, behind its own."""
         columns = sum(values.shape[1] for values in self.rows.values())
         if self.is_rows and other.is_rows and len(self.part) + len(other.part) <= 2 * columns:
             self.part = torch.cat([self.part, other.part])
@@ -44,17 +45,20 @@ class Leaf:
         else:
             with one_torch_thread():
                 self.joint().merge(other.joint())
+            self.joint().compact()
 
-    def tensors(self) -> dict[str, Tensor]:
-        """What it holds, as `of_tensors` takes it."""
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the rows and their parts, or the tensors of their statistics."""
         if self._joint is None:
             return {"part": self.part} | prefixed("rows", self.rows)
-        return dict(zip(STATE, self._joint.state(), strict=True))
+        return tensors_of(self._joint.state_dict())
 
     @classmethod
-    def of_tensors(cls, tensors: Mapping[str, Tensor], widths: Mapping[str, int], method: Method) -> "Leaf":
-        """A pile from what `tensors` gave."""
-        pile = cls(under("rows", tensors), tensors.get("part", torch.empty(0, dtype=torch.int64)), method)
-        if not pile.rows:
-            pile._joint = JointStatistics(widths, method).holding([tensors[name] for name in STATE])
-        return pile
+    def from_state_dict(cls, state: Mapping[str, Tensor], widths: Mapping[str, int], method: Method) -> "Leaf":
+        """Make the node of a `state_dict`."""
+        leaf = cls(under("rows", state), state.get("part", torch.empty(0, dtype=torch.int64)), method)
+        if not leaf.rows:
+            leaf._joint = JointStatistics(widths, method)
+            metadata = leaf._joint.state_dict()[METADATA]
+            leaf._joint.load_state_dict({**state, METADATA: metadata})
+        return leaf

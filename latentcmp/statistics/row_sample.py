@@ -1,8 +1,9 @@
-"""A sample of atoms that depends on who they are, never on when, where or in how many pieces they came."""
+"""A sample of atoms that depends on their identity alone, not on the order or the pieces in which they came."""
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,17 +11,38 @@ from torch import Tensor
 
 from latentcmp._runtime.devices import without_waiting
 from latentcmp.errors import InputError
-from latentcmp.statistics.storage import check_tensors, read_statistics, write_statistics
+from latentcmp.statistics.storage import (
+    METADATA,
+    Expected,
+    check_metadata,
+    check_tensors,
+    prefixed,
+    read_state,
+    tensors_of,
+    under,
+    write_state,
+)
 
 KIND = "an atom sample"
 
 
 def row_keys(ids: Sequence[str], counts: Sequence[int] | np.ndarray, seed: int = 0) -> np.ndarray:
-    """Keys [n_atoms, 3] (uint64) of the atoms of structures, `counts` atoms each: hash, structure key, atom index.
+    """Return keys of the atoms of structures, by which `AtomSample` orders them.
 
     The structure key is BLAKE2b of the id, keyed with the seed; the hash is SplitMix64 (Steele, Lea & Flood, OOPSLA
-    2014) started at the structure key and advanced to the atom index. Keys order by their columns from left to right;
-    within a structure hashes differ, as SplitMix64 is a permutation. Raises InputError for counts that do not fit.
+    2014) started at the structure key and advanced to the atom index. Within a structure hashes differ, as SplitMix64
+    is a permutation.
+
+    Args:
+        ids: distinct names of structures.
+        counts: numbers of atoms of the structures.
+        seed: another seed makes another sample.
+
+    Returns:
+        [n_atoms, 3], uint64: hash, structure key and atom index, ordered by columns from left to right.
+
+    Raises:
+        InputError: `counts` does not hold one number for each id.
     """
     sizes = np.asarray(counts)
     whole = not sizes.size or np.issubdtype(sizes.dtype, np.integer)
@@ -44,89 +66,158 @@ def _splitmix64(state: np.ndarray, steps: np.ndarray) -> np.ndarray:
     z = state + (steps + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    mixed: np.ndarray = z ^ (z >> np.uint64(31))
+    return mixed
+
+
+class SampledAtoms(NamedTuple):
+    """Atoms of a sample in the order of their keys.
+
+    Attributes:
+        keys: `row_keys` [m, 3].
+        features: {name: [m, D]}.
+        labels: {name: [m]}, int64, on the host.
+    """
+
+    keys: np.ndarray
+    features: dict[str, Tensor]
+    labels: dict[str, np.ndarray]
 
 
 class AtomSample:
-    """The `capacity` atoms with the smallest keys, with their features in every matrix of `widths`.
+    """The atoms with the smallest keys, with their features in every matrix and integer labels.
 
-    Which atoms they are, and every bit of their features, does not depend on the order of updates or on how the rows
-    were cut into updates and merged samples. Features stay in their own dtype on their device; between calls up to
-    twice the capacity is held. `seed` is the one that `row_keys` got.
+    The atoms and every bit of their features do not depend on the order of updates, nor on how rows were cut into
+    updates and merged samples. Features keep their dtype and device; between calls up to twice the capacity is held.
+
+    Args:
+        widths: columns of each feature matrix, by name.
+        capacity: greatest number of atoms.
+        seed: that of `row_keys`.
+        labels: names of integers that come with each atom, such as its row number.
+
+    Raises:
+        InputError: there is no matrix, a matrix has no column, or the capacity is below 1.
     """
 
-    def __init__(self, widths: Mapping[str, int], capacity: int, seed: int = 0) -> None:
+    def __init__(self, widths: Mapping[str, int], capacity: int, seed: int = 0, labels: Sequence[str] = ()) -> None:
         if not widths or min(widths.values()) < 1 or capacity < 1:
             raise InputError(
                 f"an atom sample needs at least one matrix of at least one column and a capacity of at least 1, got "
                 f"{dict(widths)} and {capacity}"
             )
-        self.widths, self.capacity, self.seed = dict(widths), capacity, seed
+        self.widths = {name: int(width) for name, width in widths.items()}
+        self.capacity, self.seed, self.labels = int(capacity), seed, tuple(labels)
         self.reset()
 
-    def reset(self) -> None:
-        """Forget all atoms."""
-        self._keys = [np.empty((0, 3), dtype=np.uint64)]
-        self._features: dict[str, list[Tensor]] = {name: [] for name in self.widths}
-        self._last = np.iinfo(np.uint64).max  # the largest hash that can still be among the smallest
+    def update(
+        self, keys: np.ndarray, features: Mapping[str, Tensor], labels: Mapping[str, np.ndarray] | None = None
+    ) -> None:
+        """Add atoms, without host synchronisation.
 
-    def update(self, keys: np.ndarray, features: Mapping[str, Tensor]) -> None:
-        """Add atoms: their `row_keys` [n, 3] and {name: [n, D]}. Nothing is read back from a device.
+        Args:
+            keys: `row_keys` [n, 3].
+            features: {name: [n, D]}.
+            labels: {name: [n]}, integers on the host, for the names of the sample.
 
-        Raises InputError for keys, names, widths, dtypes or devices that do not fit.
+        Raises:
+            InputError: keys, names, widths, dtypes or devices do not fit.
         """
-        self._check(keys, features)
+        labels = labels or {}
+        self._check(keys, features, labels)
         rows = np.flatnonzero(keys[:, 0] <= self._last)
         if not len(rows):
             return
         self._keys.append(keys[rows])
         for name, values in features.items():
             self._features[name].append(values.detach()[without_waiting(torch.from_numpy(rows), values.device)])
+        for name in self.labels:
+            self._labels[name].append(labels[name][rows].astype(np.int64))
         if sum(map(len, self._keys)) >= 2 * self.capacity:
             self._compact()
 
     def merge(self, other: "AtomSample") -> None:
-        """Add the atoms of another sample of the same widths, capacity and seed."""
-        if (other.widths, other.capacity, other.seed) != (self.widths, self.capacity, self.seed):
+        """Add the atoms of another sample of the same widths, capacity, seed and labels."""
+        if other._metadata() != self._metadata():
             raise InputError(
-                f"only samples of the same widths, capacity and seed merge, got {self.widths}, {self.capacity}, "
-                f"{self.seed} and {other.widths}, {other.capacity}, {other.seed}"
+                f"only samples of the same widths, capacity, seed and labels merge, got {self._metadata()} and "
+                f"{other._metadata()}"
             )
-        keys, features = other.rows()
-        if len(keys):
-            self.update(keys, features)
+        atoms = other.compute()
+        if len(atoms.keys):
+            self.update(*atoms)
 
-    def rows(self) -> tuple[np.ndarray, dict[str, Tensor]]:
-        """The sample in the order of its keys: [m, 3] and {name: [m, D]}, m at most the capacity.
-
-        Raises InputError where an atom came twice.
-        """
+    def compute(self) -> SampledAtoms:
+        """Return the sample, of at most `capacity` atoms. Raises InputError where an atom came twice."""
         self._compact()
-        empty = {name: [torch.empty(0, width)] for name, width in self.widths.items()}
-        return self._keys[0], {name: (self._features[name] or empty[name])[0] for name in self.widths}
+        features = {
+            name: pieces[0] if pieces else torch.empty(0, self.widths[name]) for name, pieces in self._features.items()
+        }
+        return SampledAtoms(self._keys[0], features, {name: pieces[0] for name, pieces in self._labels.items()})
+
+    def reset(self) -> None:
+        """Remove all atoms."""
+        self._keys = [np.empty((0, 3), dtype=np.uint64)]
+        self._features: dict[str, list[Tensor]] = {name: [] for name in self.widths}
+        self._labels = {name: [np.empty(0, dtype=np.int64)] for name in self.labels}
+        self._last = np.iinfo(np.uint64).max  # the largest hash that can still be among the smallest
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sample as tensors, and the arguments and kind under "metadata"."""
+        atoms = self.compute()
+        labels = {name: _copied(values) for name, values in atoms.labels.items()}
+        return {
+            "keys": _copied(atoms.keys.view(np.int64)),
+            **prefixed("features", {name: values.clone() for name, values in atoms.features.items()}),
+            **prefixed("labels", labels),
+            METADATA: self._metadata(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Replace all atoms by those of a `state_dict`; features stay on the device of the state.
+
+        Raises:
+            InputError: the state is of another kind, widths, capacity, seed or labels, or its tensors do not fit.
+        """
+        check_metadata(state, self._metadata())
+        tensors = tensors_of(state)
+        n = min(len(tensors.get("keys", ())), self.capacity)
+        expected: Expected = {"keys": ((n, 3), torch.int64)}
+        expected |= prefixed("features", {name: ((n, width), None) for name, width in self.widths.items()})
+        expected |= prefixed("labels", dict.fromkeys(self.labels, ((n,), torch.int64)))
+        check_tensors("the state", tensors, expected)
+        self.reset()
+        if n:
+            labels = {name: values.cpu().numpy() for name, values in under("labels", tensors).items()}
+            self.update(tensors["keys"].cpu().numpy().view(np.uint64), under("features", tensors), labels)
 
     def save(self, path: str | Path) -> None:
-        """Write the sample to a safetensors file, whole or not at all."""
-        keys, features = self.rows()
-        tensors = {"keys": torch.from_numpy(keys.view(np.int64))}
-        tensors.update({f"features.{name}": values for name, values in features.items()})
-        known = {"widths": self.widths, "capacity": self.capacity, "seed": self.seed}
-        write_statistics(Path(path), KIND, tensors, known)
+        """Write `state_dict` to a safetensors file in one atomic write."""
+        write_state(Path(path), self.state_dict())
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str | None = None) -> "AtomSample":
-        """Read what `save` wrote. Raises InputError for a file that is missing, damaged or of another version."""
-        tensors, known = read_statistics(Path(path), KIND)
-        found = cls(known["widths"], known["capacity"], known["seed"])
-        n = len(tensors.get("keys", ()))
-        expected = {f"features.{name}": ((n, width), None) for name, width in found.widths.items()}
-        check_tensors(Path(path), tensors, {"keys": ((n, 3), torch.int64), **expected})
-        keys = tensors["keys"].numpy().view(np.uint64)
-        if n:
-            found.update(keys, {name: tensors[f"features.{name}"].to(device or "cpu") for name in found.widths})
-        return found
+        """Read a file of `save`. Raises InputError for a file that is missing, damaged or of another format."""
+        state = read_state(Path(path), KIND)
+        arguments = {name: value for name, value in state[METADATA].items() if name != "kind"}
+        sample = cls(**arguments)
+        moved = {name: tensor.to(device or "cpu") for name, tensor in tensors_of(state).items()}
+        try:
+            sample.load_state_dict({**moved, METADATA: state[METADATA]})
+        except InputError as error:
+            raise InputError(f"{path} cannot be loaded: {error}") from error
+        return sample
 
-    def _check(self, keys: np.ndarray, features: Mapping[str, Tensor]) -> None:
+    def _metadata(self) -> dict[str, Any]:
+        return {
+            "kind": KIND,
+            "widths": self.widths,
+            "capacity": self.capacity,
+            "seed": self.seed,
+            "labels": list(self.labels),
+        }
+
+    def _check(self, keys: np.ndarray, features: Mapping[str, Tensor], labels: Mapping[str, np.ndarray]) -> None:
         if not isinstance(keys, np.ndarray) or keys.dtype != np.uint64 or keys.ndim != 2 or keys.shape[1] != 3:
             raise InputError("keys must be the array [n, 3] that row_keys returns")
         if set(features) != set(self.widths):
@@ -141,23 +232,42 @@ class AtomSample:
                     f"{name} came as {held[0].dtype} on {held[0].device} before and as {values.dtype} on "
                     f"{values.device} now; give one dtype on one device"
                 )
+        self._check_labels(labels, len(keys))
+
+    def _check_labels(self, labels: Mapping[str, np.ndarray], n: int) -> None:
+        if set(labels) != set(self.labels):
+            raise InputError(f"expected labels {', '.join(self.labels) or 'none'}, got {', '.join(labels) or 'none'}")
+        for name, values in labels.items():
+            if values.shape != (n,) or not np.issubdtype(values.dtype, np.integer):
+                raise InputError(f"label {name} must be [{n}] integers, got {values.dtype} {values.shape}")
 
     def _compact(self) -> None:
         """Keep the smallest keys alone, sorted."""
         keys = np.concatenate(self._keys)
         order = np.lexsort(keys.T[::-1])[: self.capacity]
-        chosen = keys[order]
-        same = (chosen[1:] == chosen[:-1]).all(axis=1)
-        if same.any():
-            _, structure, atom = chosen[int(same.argmax())]
-            raise InputError(
-                f"atom {atom} of the structure with key {structure} came twice; give every structure an id of its own, "
-                "and every atom once"
-            )
-        self._keys = [chosen]
+        smallest = keys[order]
+        _check_distinct(smallest)
+        self._keys = [smallest]
+        self._labels = {name: [np.concatenate(pieces)[order]] for name, pieces in self._labels.items()}
         for name, pieces in self._features.items():
             if pieces:
                 values = torch.cat(pieces)
                 self._features[name] = [values[without_waiting(torch.from_numpy(order), values.device)]]
-        if len(chosen) == self.capacity:
-            self._last = chosen[-1, 0]
+        if len(smallest) == self.capacity:
+            self._last = smallest[-1, 0]
+
+
+def _copied(values: np.ndarray) -> Tensor:
+    """A contiguous copy; without the format an empty one has strides of zero, of which no bytes can be taken."""
+    return torch.from_numpy(values).clone(memory_format=torch.contiguous_format)
+
+
+def _check_distinct(keys: np.ndarray) -> None:
+    """Raise InputError where two neighbours of sorted keys are equal."""
+    same = (keys[1:] == keys[:-1]).all(axis=1)
+    if same.any():
+        _, structure, atom = keys[int(same.argmax())]
+        raise InputError(
+            f"atom {atom} of the structure with key {structure} came twice; give every structure an id of its own, "
+            "and every atom once"
+        )

@@ -1,4 +1,4 @@
-"""Centre by the training mean, divide by one number, so that an error of 1 means no better than the mean."""
+"""Centring by the training mean and division by one scale, so that an error of 1 is that of the mean."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from latentcmp.errors import InputError
 
 @dataclass(frozen=True)
 class Scaling:
-    """Column means [D] and the one scale of a training matrix.
+    """Column means [D] and the scale (0-dimensional) of a training matrix.
 
     The scale is sqrt(sum over columns of the population variance), as in scikit-matter's
     `StandardFlexibleScaler()`; a scaled training matrix has total variance 1.
@@ -21,7 +21,7 @@ class Scaling:
 
     @classmethod
     def fit(cls, train: Tensor, name: str = "the matrix") -> "Scaling":
-        """Fit on training rows [n, D]. Raises InputError where all rows are equal to rounding."""
+        """Fit training rows [n, D]. Raises InputError where all rows are equal up to rounding."""
         mean = train.mean(0)
         scale = (train - mean).square().mean(0).sum().sqrt()
         noise = 8 * torch.finfo(train.dtype).eps * mean.norm()
@@ -33,5 +33,5 @@ class Scaling:
         return cls(mean, scale)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """Scale rows [n, D] by what was fitted."""
+        """Return rows [n, D] centred and scaled."""
         return (rows - self.mean) / self.scale

@@ -1,43 +1,75 @@
-"""Statistics at rest: one safetensors file of a kind, refused when it is not what it says."""
+"""Stored statistics: states of accumulators, and one safetensors file of a kind, with their checks."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from latentcmp._runtime.files import read_tensors, write_tensors
 from latentcmp.errors import InputError
 
-FORMAT = "latentcmp-statistics-2"
+FORMAT = "latentcmp-statistics-3"
+METADATA = "metadata"  # the entry of a state_dict that is no tensor
+Value = TypeVar("Value")
+Expected = dict[str, tuple[tuple[int, ...], torch.dtype | None]]
+"""Shape and dtype of tensors by name; dtype None for any."""
 
 
-def write_statistics(path: Path, kind: str, tensors: dict[str, Tensor], known: dict[str, Any]) -> None:
-    """Write tensors of a kind and what is known of them; an earlier file is replaced only by a whole one."""
-    write_tensors(path, tensors, {"kind": kind, **known}, FORMAT)
+def write_statistics(path: Path, kind: str, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Write tensors of a kind and their metadata in one atomic write."""
+    write_tensors(path, tensors, {"kind": kind, **metadata}, FORMAT)
 
 
 def read_statistics(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and what is known of them. Raises InputError for anything but a whole file of kind and version."""
-    tensors, known, _ = read_tensors(path, FORMAT, "statistics file")
-    if known["kind"] != kind:
-        raise InputError(f"{path} holds {known['kind']}, expected {kind}")
-    return tensors, known
+    """Read tensors and metadata. Raises InputError for anything but an undamaged file of this kind and format."""
+    tensors, metadata, _ = read_tensors(path, FORMAT, "statistics file")
+    if metadata["kind"] != kind:
+        raise InputError(f"{path} holds {metadata['kind']}, expected {kind}")
+    return tensors, metadata
 
 
-def check_tensors(path: Path, tensors: dict[str, Tensor], expected: dict[str, tuple[tuple[int, ...], Any]]) -> None:
-    """Raise InputError unless the tensors are those expected, {name: (shape, dtype, or None for any)}."""
-    found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
-    wanted = {name: (shape, dtype or found.get(name, (shape, None))[1]) for name, (shape, dtype) in expected.items()}
-    if found != wanted:
-        raise InputError(f"{path} holds tensors {found}, expected {expected}; make it anew")
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a state_dict whose metadata names its kind."""
+    write_statistics(path, state[METADATA]["kind"], tensors_of(state), state[METADATA])
 
 
-def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors on the CPU, under prefix/name."""
-    return {f"{prefix}/{name}": tensor.cpu() for name, tensor in tensors.items()}
+def read_state(path: Path, kind: str) -> dict[str, Any]:
+    """Read a state_dict of a kind."""
+    tensors, metadata = read_statistics(path, kind)
+    return {**tensors, METADATA: metadata}
 
 
-def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors that are named prefix/name, as name."""
-    return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}/")}
+def tensors_of(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the entries of a state_dict but for its metadata."""
+    return {name: tensor for name, tensor in state.items() if name != METADATA}
+
+
+def check_metadata(state: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise InputError unless a state_dict has the metadata of the accumulator that is to load it."""
+    given = state.get(METADATA)
+    if json.dumps(given, default=str) != json.dumps(expected):  # as text, for the order of names counts
+        raise InputError(
+            f"a state of {given} cannot be loaded by an accumulator of {dict(expected)}; make the accumulator with the "
+            "arguments of the one that gave the state"
+        )
+
+
+def check_tensors(what: object, tensors: Mapping[str, Tensor], expected: Expected) -> None:
+    """Raise InputError unless the tensors are those expected; `what` names their origin in the message."""
+    given = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    wanted = {name: (shape, dtype or given.get(name, (shape, None))[1]) for name, (shape, dtype) in expected.items()}
+    if given != wanted:
+        raise InputError(f"{what} holds tensors {given}, expected {wanted}; make it anew")
+
+
+def prefixed(prefix: str, entries: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the same entries under prefix/name."""
+    return {f"{prefix}/{name}": entry for name, entry in entries.items()}
+
+
+def under(prefix: str, entries: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the entries that are named prefix/name, as name."""
+    return {name[len(prefix) + 1 :]: entry for name, entry in entries.items() if name.startswith(f"{prefix}/")}

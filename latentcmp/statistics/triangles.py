@@ -8,7 +8,7 @@ LINE = 8  # float64 numbers in a cache line
 
 
 def add_lower_gram(total: Tensor, rows: Tensor) -> None:
-    """Add rows' rows to the lower triangle of `total`; what lies above the diagonal is left undefined."""
+    """Add rows' rows to the lower triangle of `total`; elements above the diagonal are left undefined."""
     size = len(total)
     if size <= PANEL:
         total.addmm_(rows.mT, rows)
@@ -34,13 +34,13 @@ def mirror_lower(total: Tensor) -> None:
 
 
 def lift_pivots(r: Tensor) -> Tensor:
-    """Lift the pivots of an R factor under the rounding of their column to it, so that r can be divided by.
+    """Raise the pivots of an R factor that are below the rounding of their column to it, so that r is regular.
 
-    Returns which were lifted [size]. A lifted one is a row more, as small as rounding.
+    A raised pivot adds a row as small as rounding. Returns the mask [size] of raised pivots.
     """
     size = torch.linalg.vector_norm(r, dim=0)
     floor = (64 * torch.finfo(r.dtype).eps * size).clamp(min=1e-150)
     pivots = r.diagonal()
-    low = pivots.abs() < floor
+    low: Tensor = pivots.abs() < floor
     pivots.copy_(torch.where(low, floor, pivots))
     return low

@@ -1,0 +1,1 @@
+"""Structures: reading, screening and splitting."""

@@ -1,10 +1,10 @@
-"""The built-in structures: 863 systems, 7,993 atoms, 88 elements, made from the data of ASE and pymatgen.
+"""The built-in structures: 863 systems, 7,993 atoms, 88 elements, from the data of ASE and pymatgen.
 
 Crystal prototypes (AFLOW) and strained, rattled copies of them, elemental crystals (dcdft), molecules (G2),
-noncovalent dimers (S22) and elemental slabs. All periodic along three axes, molecules in a box of vacuum, so
-that every model takes them as they are. Perturbations are seeded by each structure's own name. Prototypes and copies
-with overlapping atoms, Pd and Rh 1.2 Angstrom apart for one, are left out: no model has seen the like, and a single
-one can carry most of an error.
+noncovalent dimers (S22) and elemental slabs. All are periodic along three axes, molecules in a box of vacuum, so that
+every model accepts them. Perturbations are seeded by the id of each structure. Prototypes and copies with overlapping
+atoms, such as Pd and Rh 1.2 Angstrom apart, are left out: they are unlike all training data, and a single one can
+dominate an error.
 """
 
 import gzip
@@ -25,11 +25,11 @@ from latentcmp.systems.system import System
 ELEMENTS = frozenset([*range(1, 84), *range(89, 95)])
 MAX_PROTOTYPE_ATOMS = 40
 STRAIN, RATTLE, SLAB_RATTLE, VACUUM = 0.04, 0.08, 0.03, 6.0  # strain, then Angstrom
-NEAREST = 0.6  # of two atoms, as a fraction of the sum of their covalent radii
+MIN_DISTANCE = 0.6  # of two atoms, as a fraction of the sum of their covalent radii
 
 
 def builtin_systems() -> list[System]:
-    """The default set, in a fixed order. Raises MissingPackageError where pymatgen is not installed."""
+    """Return the default set in a fixed order. Raises MissingPackageError where pymatgen is not installed."""
     prototypes = [system for system in _prototypes() if not _overlapping(system.atoms)]
     copies = [copy for copy in map(_perturbed, prototypes) if not _overlapping(copy.atoms)]
     return [*prototypes, *copies, *_elements(), *_molecules("g2"), *_molecules("s22"), *_slabs()]
@@ -41,7 +41,7 @@ def _prototypes() -> Iterator[System]:
         atoms = _from_snl(entry["snl"])
         name = f"aflow/{entry['tags']['aflow']}/{atoms.get_chemical_formula()}"
         seen[name] = seen.get(name, 0) + 1
-        if len(atoms) <= MAX_PROTOTYPE_ATOMS and _known(atoms):
+        if len(atoms) <= MAX_PROTOTYPE_ATOMS and _is_supported(atoms):
             id_ = name if seen[name] == 1 else f"{name}#{seen[name]}"
             yield System(id_, atoms, _parent(id_, atoms), "aflow")
 
@@ -58,8 +58,8 @@ def _perturbed(prototype: System) -> System:
 
 def _overlapping(atoms: Atoms) -> bool:
     radii = covalent_radii[atoms.numbers]
-    apart = atoms.get_all_distances(mic=True) / np.add.outer(radii, radii)
-    return bool((apart[~np.eye(len(atoms), dtype=bool)] < NEAREST).any())
+    distances = atoms.get_all_distances(mic=True) / np.add.outer(radii, radii)
+    return bool((distances[~np.eye(len(atoms), dtype=bool)] < MIN_DISTANCE).any())
 
 
 def _elements() -> Iterator[System]:
@@ -67,7 +67,7 @@ def _elements() -> Iterator[System]:
 
     for name in dcdft.names:
         atoms = dcdft[name]
-        if _known(atoms):
+        if _is_supported(atoms):
             atoms.pbc = True
             yield System(f"dcdft/{name}", _bare(atoms), _parent("", atoms), "dcdft")
 
@@ -78,7 +78,7 @@ def _molecules(collection: str) -> Iterator[System]:
     molecules = getattr(collections, collection)
     for name in molecules.names:
         atoms = molecules[name]
-        if len(atoms) > 1 and _known(atoms):
+        if len(atoms) > 1 and _is_supported(atoms):
             atoms.center(vacuum=VACUUM)
             atoms.pbc = True
             yield System(f"{collection}/{name}", _bare(atoms), f"{collection}/{name}", collection)
@@ -124,17 +124,17 @@ def _from_snl(snl: dict[str, Any]) -> Atoms:
 
 
 def _bare(atoms: Atoms) -> Atoms:
-    """The geometry alone, without the magnetic moments, tags and constraints that come with it."""
+    """The geometry alone, without magnetic moments, tags and constraints."""
     return Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
 
 
 def _parent(id_: str, atoms: Atoms) -> str:
-    """All structures of one pure element are one family: a prototype, its crystal and its slabs look alike."""
+    """The group: one for all structures of a pure element, whose prototype, crystal and slabs are alike."""
     species = set(atoms.get_chemical_symbols())
     return f"element/{species.pop()}" if len(species) == 1 else id_
 
 
-def _known(atoms: Atoms) -> bool:
+def _is_supported(atoms: Atoms) -> bool:
     return ELEMENTS.issuperset(atoms.numbers.tolist())
 
 

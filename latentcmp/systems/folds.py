@@ -1,6 +1,6 @@
-"""Which rows train, which test, and which fold: functions of the number of rows alone.
+"""Training rows, test rows and folds, as functions of the number of rows alone.
 
-The positions repeat those of scikit-learn's `KFold` and `train_test_split` at the seed that scikit-matter
+The positions are those of scikit-learn's `KFold` and `train_test_split` at the seed that scikit-matter
 fixes, so that errors agree with scikit-matter's number for number.
 """
 
@@ -15,7 +15,7 @@ Rows = np.ndarray  # int64 positions
 
 
 def two_folds(n: int) -> tuple[Rows, Rows]:
-    """Sorted positions of fold 1 (floor(n/2) rows) and fold 2, as `KFold(2, shuffle=True, random_state=SEED)`."""
+    """Return sorted positions of fold 1 (floor(n/2) rows) and fold 2: `KFold(2, shuffle=True, random_state=SEED)`."""
     order = np.arange(n)
     np.random.RandomState(SEED).shuffle(order)
     second = np.zeros(n, dtype=bool)
@@ -24,14 +24,14 @@ def two_folds(n: int) -> tuple[Rows, Rows]:
 
 
 def halves(n: int) -> tuple[Rows, Rows]:
-    """Train and test positions of scikit-learn's shuffled half-and-half `train_test_split` at SEED."""
+    """Return train and test positions of scikit-learn's shuffled half-and-half `train_test_split` at SEED."""
     order = np.random.RandomState(SEED).permutation(n)
     n_test = (n + 1) // 2
     return order[n_test : n_test + n // 2], order[:n_test]
 
 
 def resolve_split(n: int, train_idx: object = None, test_idx: object = None) -> tuple[Rows, Rows]:
-    """Train and test positions; what is not given is the complement, and with neither given two halves."""
+    """Return train and test positions; one that is not given is the complement, and if neither is, `halves`."""
     if train_idx is None and test_idx is None:
         return halves(n)
     if train_idx is None:
@@ -44,7 +44,11 @@ def resolve_split(n: int, train_idx: object = None, test_idx: object = None) -> 
 
 
 def checked_rows(name: str, rows: object, n: int) -> Rows:
-    """Row positions as an int64 array inside 0..n-1; a boolean mask of n rows is turned into positions."""
+    """Return row positions in 0..n-1 as an int64 array, from positions or a boolean mask of n rows.
+
+    Raises:
+        InputError: the array is neither, or a position is outside -n..n-1.
+    """
     array = np.asarray(rows.detach().cpu() if hasattr(rows, "detach") else rows)
     if array.dtype == bool and array.shape == (n,):
         return np.flatnonzero(array)
@@ -66,10 +70,14 @@ class RowPart(IntEnum):
     TEST = 2
 
 
+FOLDS = (RowPart.FOLD_1, RowPart.FOLD_2)
+"""The parts of training rows."""
+
+
 def parts_of(test: np.ndarray) -> np.ndarray:
-    """Part of every row (int8) from a mask of the test rows: 0 and 1 the folds of the training rows, 2 test."""
+    """Return the `RowPart` of every row (int8) from a mask of the test rows; training rows go to `two_folds`."""
     part = np.full(len(test), RowPart.TEST, dtype=np.int8)
     train = np.flatnonzero(~test)
-    for fold, rows in enumerate(two_folds(len(train))):
+    for fold, rows in zip(FOLDS, two_folds(len(train)), strict=True):
         part[train[rows]] = fold
     return part

@@ -1,4 +1,4 @@
-"""Structures in: the built-in set, files that ASE reads, or Atoms in hand, as checked systems."""
+"""Reading of structures: the built-in set, files that ASE reads, or ASE Atoms, as systems with unique ids."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -15,12 +15,17 @@ Structures: TypeAlias = str | Path | Atoms | System | Iterable[str | Path | Atom
 
 
 def read_systems(structures: Structures | None = None) -> list[System]:
-    """Systems from a path, several paths or a list of Atoms; None is the built-in set.
+    """Read structures as systems.
 
-    Paths may be anything ASE reads (extxyz and databases are streamed). Of each structure's `info`, `id` (or
-    `structure_id`) names it, `group` (or `parent`) puts it with its relatives, `subset` labels it; without
-    them the name is file:frame and the group is the structure itself. Raises InputError for a file that is
-    missing, empty or broken, for names that stand twice, and where nothing is left.
+    Of each structure's `info`, `id` (or `structure_id`), `group` (or `parent`) and `subset` are those of the system;
+    without them the id is file:frame and the group is the structure itself.
+
+    Args:
+        structures: a path or several (files that ASE reads; extxyz and databases are streamed), ASE Atoms or several,
+            or None for the built-in set.
+
+    Raises:
+        InputError: a file is missing, empty or broken, an id occurs twice, or there are no structures.
     """
     if structures is None:
         return builtin_systems()
@@ -38,7 +43,7 @@ def read_systems(structures: Structures | None = None) -> list[System]:
 
 
 def _file_names(items: list[Any]) -> dict[Path, str]:
-    """How each file is called in ids: by its name, or by its path where another has the same name."""
+    """The name of each file in ids: its own, or its path where another file has the same name."""
     paths = [Path(item) for item in items if isinstance(item, (str, Path))]
     shared = Counter(path.name for path in set(paths))
     return {path: path.name if shared[path.name] == 1 else str(path) for path in paths}
@@ -72,11 +77,11 @@ def _read_file(path: Path, name: str) -> Iterator[System]:
             else f"{path} cannot be read: {_reason(error)}; it must be a file that ASE reads, such as extended XYZ"
         ) from error
     if not frame:
-        raise InputError(f"{path} holds no structures")
+        raise InputError(f"{path} contains no structures")
 
 
 def _frames(path: Path) -> Iterator[Atoms]:
-    """The structures of a file; key-value pairs and data of an ASE database come as `info`."""
+    """The structures of a file; key-value pairs and data of an ASE database become `info`."""
     if path.suffix != ".db":
         from ase.io import iread
 
@@ -106,7 +111,7 @@ def _check_names(systems: list[System]) -> None:
     for system in systems:
         if system.id in seen:
             raise InputError(
-                f"structure id {system.id!r} stands twice; ids join the rows of all models and must be unique: "
-                "rename one, or drop the file that was given twice"
+                f"structure id {system.id!r} occurs twice; ids join the rows of all models and must be unique: "
+                "rename one, or remove the file that was given twice"
             )
         seen.add(system.id)

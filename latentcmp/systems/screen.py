@@ -1,4 +1,4 @@
-"""Which systems every model can take, decided before anything slow starts; the rest listed with a reason."""
+"""Screening: the systems that every model accepts, and those left out with a reason, before anything slow starts."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,26 +12,33 @@ from latentcmp.errors import InputError
 from latentcmp.systems.system import AnySystem, System
 
 OnUnsupported = Literal["skip", "error"]
-BOX_GAP = 12.0  # Angstrom between images along a boxed axis: beyond the cutoff of every model here
-CLOSEST = 0.5  # Angstrom: atoms nearer than this (H2 has 0.74) are taken for a mistake in the file
+BOX_GAP = 12.0  # Angstrom between images along a boxed axis: more than the cutoff of every model here
+CLOSEST = 0.5  # Angstrom: closer atoms (H2 has 0.74) are an error in the file
 
 
 class Limits(Protocol):
-    """What a model can take: the part of its card that screening reads."""
+    """The part of a model's card that screening reads."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name of the model."""
+
     @property
-    def elements(self) -> frozenset[int]: ...
+    def elements(self) -> frozenset[int]:
+        """Atomic numbers that the model accepts."""
+
     @property
-    def needs_cell(self) -> bool: ...
+    def needs_cell(self) -> bool:
+        """Whether the model requires three cell vectors."""
+
     @property
-    def isolation_cutoff(self) -> float | None: ...
+    def isolation_cutoff(self) -> float | None:
+        """The distance (Angstrom) within which every atom must have a neighbour; None: no such limit."""
 
 
 @dataclass(frozen=True)
 class Skip:
-    """A system left out for all models, and why."""
+    """A system left out for all models, and the reason."""
 
     id: str
     reason: str
@@ -39,9 +46,14 @@ class Skip:
 
 @dataclass(frozen=True)
 class Screening(Generic[AnySystem]):
-    """Systems that every model takes, those left out, and the names of those boxed for models that need a cell.
+    """The result of screening structures, or of joining stored features.
 
-    `differing` names those of which stored features do not agree in positions or cell, to the last bit.
+    Attributes:
+        systems: those that every model accepts.
+        skipped: those left out.
+        boxed: ids of those put into a periodic box for models that need a cell (`in_box`).
+        single_atoms: ids of those of one atom.
+        differing: ids of those whose positions or cells are not bitwise equal in all stored features.
     """
 
     systems: list[AnySystem]
@@ -54,7 +66,19 @@ class Screening(Generic[AnySystem]):
 def screen(
     systems: Sequence[System], models: Iterable[Limits], on_unsupported: OnUnsupported = "skip"
 ) -> Screening[System]:
-    """Keep what all models take. Raises InputError at the first unfit one if `on_unsupported` is "error"."""
+    """Keep the systems that all models accept.
+
+    Args:
+        systems: the structures.
+        models: cards of the models.
+        on_unsupported: "skip" leaves out the other structures, "error" raises for the first of them.
+
+    Returns:
+        The systems in their order, and those left out.
+
+    Raises:
+        InputError: no structure is left, or one is left out and `on_unsupported` is "error".
+    """
     if on_unsupported not in ("skip", "error"):
         raise InputError(f"on_unsupported must be skip or error, got {on_unsupported!r}")
     models = list(models)
@@ -69,14 +93,14 @@ def screen(
             skipped.append(Skip(system.id, reason))
     if not kept:
         shown = "; ".join(f"{skip.id} {skip.reason}" for skip in skipped[:3])
-        raise InputError(f"no structure is left that all models take ({len(skipped)} skipped: {shown})")
+        raise InputError(f"no structure is left that all models accept ({len(skipped)} skipped: {shown})")
     boxes = any(model.needs_cell for model in models)
     boxed = [system.id for system in kept if boxes and _lacks_cell(system.atoms)]
     return Screening(kept, skipped, boxed, [system.id for system in kept if len(system) == 1])
 
 
 def problem(atoms: Atoms) -> str | None:
-    """Why no model should see this structure, or None: no atoms, NaN, coincident atoms, a flat periodic cell."""
+    """Return why a structure is not valid, None if it is: no atoms, NaN, coincident atoms, a singular cell."""
     if not len(atoms):
         return "has no atoms"
     if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
@@ -89,7 +113,7 @@ def problem(atoms: Atoms) -> str | None:
 
 
 def _coincidence(atoms: Atoms) -> str | None:
-    """Neighbours on the torus of fractional coordinates, then true distances: linear in the number of atoms."""
+    """Search a k-d tree of periodic fractional coordinates, then compare distances: O(n log n) in the atoms."""
     from ase.geometry import minkowski_reduce
     from scipy.spatial import cKDTree
 
@@ -99,19 +123,20 @@ def _coincidence(atoms: Atoms) -> str | None:
     if image < CLOSEST:
         return f"has coincident atoms: each is {image:.3g} A from its own periodic image (closest allowed {CLOSEST})"
     scaled = periodic.get_scaled_positions(wrap=True) % 1.0
-    reach = CLOSEST / np.linalg.svd(cell, compute_uv=False)[-1]
-    for first, second in cKDTree(scaled, boxsize=1.0).query_pairs(min(reach, 0.5)):
-        apart = scaled[first] - scaled[second]
-        distance = np.linalg.norm((apart - apart.round()) @ cell)
+    radius = CLOSEST / np.linalg.svd(cell, compute_uv=False)[-1]
+    for first, second in cKDTree(scaled, boxsize=1.0).query_pairs(min(radius, 0.5)):
+        difference = scaled[first] - scaled[second]
+        distance = np.linalg.norm((difference - difference.round()) @ cell)
         if distance < CLOSEST:
             return f"has coincident atoms: {first} and {second} are {distance:.3f} A apart (closest allowed {CLOSEST})"
     return None
 
 
 def in_box(atoms: Atoms) -> Atoms:
-    """The same structure periodic along all axes: 12 A of vacuum along those that were not, none of it felt.
+    """Return a copy that is periodic along all axes, with 12 A of vacuum along those that were not.
 
-    A copy; a structure with three periodic axes comes back as it is.
+    The vacuum is larger than the cutoff of every model, so features do not change. A structure that is periodic along
+    three axes is returned itself.
     """
     if not _lacks_cell(atoms):
         return atoms
@@ -132,7 +157,7 @@ def _unsupported(atoms: Atoms, models: Sequence[Limits]) -> str | None:
         if unknown:
             return f"has {', '.join(chemical_symbols[z] for z in unknown)}, unknown to {model.name}"
         if model.isolation_cutoff and _has_isolated_atom(atoms, model.isolation_cutoff):
-            return f"has an atom without neighbours within {model.isolation_cutoff:g} A, which {model.name} cannot take"
+            return f"has an atom without neighbours within {model.isolation_cutoff:g} A, which {model.name} needs"
     return None
 
 
@@ -141,5 +166,5 @@ def _has_isolated_atom(atoms: Atoms, cutoff: float) -> bool:
 
     periodic = atoms.cell.lengths()[atoms.pbc]
     if len(periodic) and periodic.min() < cutoff:
-        return False  # every atom sees its own image
+        return False  # every atom has its own image as a neighbour
     return len(np.unique(neighbor_list("i", atoms, cutoff))) < len(atoms)

@@ -1,4 +1,4 @@
-"""Which rows are test rows: a function of a keyed hash of identities, never of order, machine or process."""
+"""Splits into training and test rows by a keyed hash of ids or groups: independent of order and machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,24 +7,36 @@ from hashlib import blake2b
 import numpy as np
 
 from latentcmp.errors import InputError
-from latentcmp.systems.system import Known, offsets
+from latentcmp.systems.system import SystemInfo, offsets
 
 PAPER_TEST_ROWS = 1000
 
 
 @dataclass(frozen=True)
 class Split:
-    """Test masks over atoms [n_atoms] and over systems [n_systems]; all other rows train."""
+    """Test masks; all other rows are training rows.
+
+    Attributes:
+        atoms: mask [n_atoms].
+        systems: mask [n_systems].
+        rule: a description of the split.
+    """
 
     atoms: np.ndarray
     systems: np.ndarray
     rule: str
 
 
-def split_by_group(systems: Sequence[Known], test_fraction: float = 0.2, seed: int = 0) -> Split:
-    """All atoms of all systems of a group go to one side; about `test_fraction` of the groups are tested.
+def split_by_group(systems: Sequence[SystemInfo], test_fraction: float = 0.2, seed: int = 0) -> Split:
+    """Split by groups: all atoms of all systems of a group are on one side.
 
-    Raises InputError where that leaves no group on one side.
+    Args:
+        systems: the systems.
+        test_fraction: expected fraction of the groups that are test groups, between 0 and 1.
+        seed: key of the hash.
+
+    Raises:
+        InputError: no group is left on one side.
     """
     test = rows_by_group([system.group for system in systems], len(systems), test_fraction, seed)
     n_groups = len({system.group for system in systems})
@@ -33,9 +45,10 @@ def split_by_group(systems: Sequence[Known], test_fraction: float = 0.2, seed: i
 
 
 def rows_by_group(groups: Sequence[object], n: int, test_fraction: float = 0.2, seed: int = 0) -> np.ndarray:
-    """Mask [n] of the test rows: those whose group's label hashes below `test_fraction`.
+    """Return the mask [n] of the test rows: those whose group's label hashes to less than `test_fraction`.
 
-    Raises InputError for labels that are not n, and where no group is left on one side.
+    Raises:
+        InputError: there are not n labels, or no group is left on one side.
     """
     if len(groups) != n:
         raise InputError(f"groups must hold one label a row, got {len(groups)} labels for {n} rows")
@@ -53,20 +66,23 @@ def rows_by_group(groups: Sequence[object], n: int, test_fraction: float = 0.2, 
 
 
 def parts_by_group(groups: Sequence[object], test_fraction: float = 0.2, seed: int = 0) -> np.ndarray:
-    """Parts [n] of rows that arrive in pieces: 2 test, 0 and 1 the training folds, each by its group's label alone."""
+    """Return the parts [n] (int64) of rows that arrive in pieces, from each group's label alone.
+
+    2 is test, 0 and 1 are the folds of the training rows.
+    """
     if not 0 < test_fraction < 1:
         raise InputError(f"test_fraction must lie between 0 and 1, got {test_fraction}")
     labels = [str(group.item() if hasattr(group, "item") else group) for group in groups]
-    places = {label: (_uniform(label, seed) - test_fraction) / (1 - test_fraction) for label in set(labels)}
-    parts = {label: 2 if place < 0 else int(place >= 0.5) for label, place in places.items()}
+    uniform = {label: (_uniform(label, seed) - test_fraction) / (1 - test_fraction) for label in set(labels)}
+    parts = {label: 2 if value < 0 else int(value >= 0.5) for label, value in uniform.items()}
     return np.array([parts[label] for label in labels], dtype=np.int64)
 
 
-def split_as_paper(systems: Sequence[Known], seed: int = 0) -> Split:
-    """1000 test rows stratified by subset, by atom for atoms and by structure for structures (Chorna et al.).
+def split_as_paper(systems: Sequence[SystemInfo], seed: int = 0) -> Split:
+    """Draw 1000 test rows stratified by subset, atoms and structures each (Chorna et al.).
 
-    Where 1000 is more than half of the rows, half of them. Atoms of one structure stand on both sides, which
-    makes local errors several times too small: use it to compare with the paper only.
+    Half of the rows where 1000 is more than that. Atoms of one structure are on both sides, which makes local errors
+    several times too small: use it to compare with the paper only.
     """
     rows = offsets(systems)
     labels = np.array([system.subset for system in systems])
@@ -80,11 +96,11 @@ def split_as_paper(systems: Sequence[Known], seed: int = 0) -> Split:
 
 def _stratified(labels: np.ndarray, keys: np.ndarray) -> np.ndarray:
     """Mask of the rows with the smallest keys of each label, labels in proportion (largest remainders)."""
-    wanted = min(PAPER_TEST_ROWS, len(labels) // 2)
+    n_test = min(PAPER_TEST_ROWS, len(labels) // 2)
     names, counts = np.unique(labels, return_counts=True)
-    share = counts * wanted / max(len(labels), 1)
+    share = counts * n_test / max(len(labels), 1)
     quota = np.floor(share).astype(int)
-    quota[np.argsort(quota - share, kind="stable")[: wanted - quota.sum()]] += 1
+    quota[np.argsort(quota - share, kind="stable")[: n_test - quota.sum()]] += 1
     mask = np.zeros(len(labels), dtype=bool)
     for name, size in zip(names, quota, strict=True):
         members = np.flatnonzero(labels == name)
@@ -93,6 +109,6 @@ def _stratified(labels: np.ndarray, keys: np.ndarray) -> np.ndarray:
 
 
 def _uniform(name: str, seed: int) -> float:
-    """A number in [0, 1) from a keyed hash of a name: the same on every machine."""
+    """A number in [0, 1) from a keyed hash of a name."""
     key = blake2b(name.encode(errors="surrogateescape"), key=str(seed).encode(), digest_size=8)
     return int.from_bytes(key.digest(), "big") / 2**64

@@ -1,4 +1,4 @@
-"""A system: one structure with a name, a parent group, a subset label and an identity."""
+"""Systems: structures with an id, a group, a subset label and a hash of their content."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,29 +12,40 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 
-class Known(Protocol):
-    """What splits, orders and hashes ask of a system, at hand or at rest."""
+class SystemInfo(Protocol):
+    """The part of a system that splits, orders and hashes read; the length is the number of atoms."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """The name, unique in a set."""
+
     @property
-    def group(self) -> str: ...
+    def group(self) -> str:
+        """The group, which a split does not divide."""
+
     @property
-    def subset(self) -> str: ...
+    def subset(self) -> str:
+        """The label for stratification."""
+
     @property
-    def digest(self) -> str: ...
+    def digest(self) -> str:
+        """The hash of the content."""
+
     def __len__(self) -> int: ...
 
 
-AnySystem = TypeVar("AnySystem", bound=Known)
+AnySystem = TypeVar("AnySystem", bound=SystemInfo)
 
 
 @dataclass(frozen=True)
 class System:
-    """One structure. Positions and cell in Angstrom.
+    """One structure.
 
-    `id` names it in messages and joins its rows across models; `group` is the parent that decides its side of a
-    split (a perturbed copy shares its parent's); `subset` is a label for stratified splits and reports.
+    Attributes:
+        id: names it in messages and joins its rows across models.
+        atoms: the structure, positions and cell in Angstrom.
+        group: the parent that decides its side of a split; a perturbed copy shares its parent's.
+        subset: a label for stratified splits and reports.
     """
 
     id: str
@@ -47,18 +58,26 @@ class System:
 
     @cached_property
     def digest(self) -> str:
-        """The hash of its content."""
+        """The hash of the content (`digest`)."""
         return digest(self.atoms)
 
     @property
     def record(self) -> "SystemRecord":
-        """What is kept of it beside its features."""
+        """The record that is stored with its features."""
         return SystemRecord(self.id, len(self), self.group, self.subset, self.digest)
 
 
 @dataclass(frozen=True)
 class SystemRecord:
-    """A system at rest: all but its geometry, of which the hash `digest` remains ("" where it was never known)."""
+    """A system without its geometry, as it is stored with features.
+
+    Attributes:
+        id: as of a `System`.
+        n_atoms: number of atoms.
+        group: as of a `System`; empty where it is unknown.
+        subset: as of a `System`.
+        digest: the hash of the content; empty where it is unknown.
+    """
 
     id: str
     n_atoms: int
@@ -71,7 +90,7 @@ class SystemRecord:
 
 
 def digest(atoms: "Atoms") -> str:
-    """A hash of species, positions, cell and periodicity: the same on every machine, whatever the file order."""
+    """Hash species, positions, cell and periodicity: the same on every machine and for every file order."""
     state = blake2b(digest_size=16)
     for array, dtype in (
         (atoms.numbers, np.int64),
@@ -83,8 +102,8 @@ def digest(atoms: "Atoms") -> str:
     return state.hexdigest()
 
 
-def set_hash(systems: Iterable[Known]) -> str:
-    """A hash of a set of systems, free of their order: identities and contents."""
+def set_hash(systems: Iterable[SystemInfo]) -> str:
+    """Hash the ids and contents of a set of systems, independently of their order."""
     state = blake2b(digest_size=16)
     for line in sorted(f"{system.id}\0{system.digest}" for system in systems):
         state.update(line.encode(errors="surrogateescape"))
@@ -92,10 +111,10 @@ def set_hash(systems: Iterable[Known]) -> str:
 
 
 def in_canonical_order(systems: Iterable[AnySystem]) -> list[AnySystem]:
-    """Sorted by content, then name: what is computed from them is free of the order in which they came."""
+    """Sort by content, then id, so that results do not depend on the order of the input."""
     return sorted(systems, key=lambda system: (system.digest, system.id))
 
 
-def offsets(systems: Sequence[Known]) -> np.ndarray:
-    """CSR offsets [n_systems + 1] (int64) of each system's atoms in the stacked rows."""
+def offsets(systems: Sequence[SystemInfo]) -> np.ndarray:
+    """Return the CSR offsets [n_systems + 1] (int64) of the systems' atoms in stacked rows."""
     return np.concatenate([[0], np.cumsum([len(system) for system in systems])]).astype(np.int64)

@@ -31,8 +31,12 @@ def test_reconstruction(tmp_path: Path) -> None:
     *local, whole = (row for row in rows if row["problem"].startswith("LFRE"))
     assert whole["what"] == "all 1250 test rows"
     assert whole["error"] < 1e-6
-    nearest = {row["name"]: row for row in local}
+    nearest = {row["name"]: row for row in local if "a test row" in row["what"]}
     assert set(nearest) == {"latentcmp", "scikit-matter"}
+    doors = [row["name"] for row in rows if row["what"].startswith("all pairs")]
+    assert doors.count("latentcmp compare_features") == 2  # GFRE and LFRE
+    assert doors.count("scikit-matter") == 2
+    assert by_name["latentcmp compare_features"]["error"] < 1e-8
     assert nearest["latentcmp"]["error"] < 1e-6
 
 
@@ -42,7 +46,12 @@ def test_peers_that_are_not_installed_are_named_and_left_out(
     monkeypatch.setattr(import_module(f"{HOME}.run"), "find_spec", lambda name: None)
     small = ("--shapes", "10k-128", "--local-shapes", "256-10", "--scale", "0.02", "--models", "2")
     rows = rows_of(tmp_path, "reconstruction", *small)
-    assert {row["name"] for row in rows} == {"latentcmp gram", "latentcmp qr", "latentcmp"}
+    assert {row["name"] for row in rows} == {
+        "latentcmp gram",
+        "latentcmp qr",
+        "latentcmp compare_features",
+        "latentcmp",
+    }
     assert "Not installed, left out: scikit-matter" in capsys.readouterr().out
 
 

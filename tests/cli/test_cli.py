@@ -83,7 +83,7 @@ def test_features_go_to_directories_and_are_compared_there(
         assert last.endswith(f" structures) of {model} to {tmp_path / 'features' / name}")
     again = run("extract", "diep", "-s", str(tmp_path / "own.extxyz"), "-o", str(tmp_path / "features" / "a"))
     assert again.returncode == 2
-    assert "holds other features" in again.stderr
+    assert "contains other features" in again.stderr
     directories = [str(tmp_path / "features" / name) for name in "ab"]
     result = run("compare", *directories, "-o", str(tmp_path / "out"))
     assert result.returncode == 0, result.stderr

@@ -13,7 +13,8 @@ from ase import Atoms
 from ase.io import write
 
 import latentcmp
-from latentcmp.comparison.checkpoints import drift, expanded, steps_of
+from latentcmp.comparison.checkpoint_names import expanded, steps_of
+from latentcmp.comparison.checkpoints import drift
 from latentcmp.comparison.config import CompareConfig
 from latentcmp.errors import InputError
 from latentcmp.models import load

@@ -165,7 +165,7 @@ def test_a_failure_while_writing_leaves_earlier_results_whole(
         raise OSError("disk full")
 
     monkeypatch.setattr(outputs, "OUTPUTS", (*outputs.OUTPUTS, outputs.Output("last.txt", fails)))
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(InputError, match="cannot be written: disk full"):
         comparison.save(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 

@@ -7,7 +7,7 @@ from ase import Atoms
 from ase.build import molecule
 
 import latentcmp
-from latentcmp.errors import InputError
+from latentcmp.errors import InputError, ModelError
 from latentcmp.features.data import Features
 from latentcmp.features.extract import extract
 from latentcmp.models.batching import batches
@@ -80,7 +80,7 @@ def test_the_manifest_says_where_features_come_from(sevennet_features: Features)
     ("layer", "message"),
     [
         ("lst", r"no layer 'lst'; layers are last, backbone"),
-        ("bond_conv_layers.0", r"for 16 atoms, which is not one row of features an atom"),
+        ("bond_conv_layers.0", r"for 16 atoms, which is not one row for each atom"),
         ("composition_model", "is not one row|gives no tensor"),
     ],
 )
@@ -123,7 +123,7 @@ def test_a_failure_inside_a_model_names_the_structure(all_models: None, structur
 
     adapter.graph = broken  # type: ignore[method-assign]
     ethanol = molecule("CH3CH2OH")
-    with pytest.raises(InputError, match="diep failed on structure 'structure:1': ZeroDivisionError: inside"):
+    with pytest.raises(ModelError, match="diep failed on structure 'structure:1': ZeroDivisionError: inside"):
         extract(adapter, [structures[0], ethanol])
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from latentcmp.errors import InputError
-from latentcmp.features.finite import FiniteWatch, check_finite
+from latentcmp.features.finite import FiniteCheck, check_finite
 from latentcmp.systems.system import SystemRecord
 
 SYSTEMS = [SystemRecord(name, n_atoms) for name, n_atoms in (("a", 2), ("empty", 0), ("b", 3), ("c", 1))]
@@ -37,20 +37,20 @@ def test_finite_values_and_no_values_pass() -> None:
 
 
 def test_blocks_judged_together_raise_for_the_first_of_them() -> None:
-    watch = FiniteWatch(latest=3)
-    watch.look("one", values(), SYSTEMS)
-    watch.look("two", values(3), SYSTEMS)
+    check = FiniteCheck(every=3)
+    check.add("one", values(), SYSTEMS)
+    check.add("two", values(3), SYSTEMS)
     with pytest.raises(InputError, match=r"two gives .* first atom 1 of structure 'b'"):
-        watch.look("three", values(0), SYSTEMS)
-    watch.look("four", values(5), SYSTEMS)
+        check.add("three", values(0), SYSTEMS)
+    check.add("four", values(5), SYSTEMS)
     with pytest.raises(InputError, match="four"):
-        watch.finish()
-    watch.finish()
+        check.finish()
+    check.finish()
 
 
 def test_looking_reads_no_value_back_from_a_device() -> None:
-    watch = FiniteWatch()
+    check = FiniteCheck()
     for _ in range(63):
-        watch.look("model", torch.empty(6, 4, device="meta"), SYSTEMS)
+        check.add("model", torch.empty(6, 4, device="meta"), SYSTEMS)
     with pytest.raises(NotImplementedError):
-        watch.finish()  # which does read
+        check.finish()  # which does read

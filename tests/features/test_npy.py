@@ -85,7 +85,7 @@ BAD = {
     "short": ({"numbers": np.ones(16, dtype=int)}, r"numbers\.npy holds int64 \(16,\), expected integers \[17\]"),
     "objects": ({"structures": np.array([None] * 17)}, r"structures\.npy cannot be read: .*[Oo]bject"),
     "atoms": ({"atoms": np.zeros(17, dtype=int)}, r"atoms\.npy: the atoms of structure 's1' are not 0, 1, 2"),
-    "apart": ({"structures": np.array(["a", "b"] * 8 + ["c"])}, "structure id 'a' stands twice in n"),
+    "apart": ({"structures": np.array(["a", "b"] * 8 + ["c"])}, "structure id 'a' occurs twice in n"),
 }
 
 

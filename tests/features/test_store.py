@@ -128,7 +128,7 @@ def test_values_that_are_not_finite_name_structure_and_atom(tmp_path: Path) -> N
 def test_features_are_replaced_only_when_asked(tmp_path: Path) -> None:
     features().save(tmp_path / "x")
     (tmp_path / "x" / "mine.txt").write_text("kept")
-    with pytest.raises(InputError, match="holds features already"):
+    with pytest.raises(InputError, match="contains features already"):
         features(seed=1).save(tmp_path / "x")
     features(seed=1).save(tmp_path / "x", overwrite=True)
     assert torch.equal(open_features(tmp_path / "x").to_features().values, features(seed=1).values)
@@ -137,7 +137,7 @@ def test_features_are_replaced_only_when_asked(tmp_path: Path) -> None:
 
 def test_an_unfinished_directory_does_not_read_as_features(tmp_path: Path) -> None:
     values = features().values
-    FeatureWriter(tmp_path / "x", {"model": "a"}, 2).put(0, values, [len(values)], torch.ones(len(values)), {}, 0)
+    FeatureWriter(tmp_path / "x", {"model": "a"}, 2).write(0, values, [len(values)], torch.ones(len(values)), {}, 0)
     with pytest.raises(InputError, match="did not end; run it again"):
         open_features(tmp_path / "x")
     with pytest.raises(InputError, match=r"neither index\.json nor values\.npy"):
@@ -166,7 +166,7 @@ def test_an_interrupted_extraction_goes_on_where_it_stopped(
     damaged.write_bytes(damaged.read_bytes()[:-5])
     with pytest.raises(InputError, match="layer 'last', not 'backbone'"):
         extract_to(tmp_path / "x", "chgnet-0.3.0", few, "backbone", **options)
-    with pytest.raises(InputError, match="holds other features"):
+    with pytest.raises(InputError, match="contains other features"):
         extract_to(tmp_path / "x", "chgnet-0.3.0", few[:-1], **options)
     seen.clear()
     found = extract_to(tmp_path / "x", "chgnet-0.3.0", few, progress=lambda *at: seen.append(at[1]), **options)

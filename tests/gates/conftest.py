@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from latentcmp._runtime import native
+from latentcmp._runtime import abi
 
 from .emulation import H100
 
@@ -20,7 +20,7 @@ LAUNCH = re.compile(r"(\w+(?:<\w+, K>)?)<<<(\w+), (\w+), 0, stream>>>\((.*)\);")
 
 @pytest.fixture(scope="session")
 def emulated(tmp_path_factory):
-    """The .cu files compiled with cuda_fibers.h in the place of CUDA."""
+    """The .cu files compiled with cuda_fibers.h instead of CUDA."""
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("g++ is not installed")
@@ -32,10 +32,11 @@ def emulated(tmp_path_factory):
     sources = [_as_cpp(path) for path in (folder / "cuda").glob("*.cu")]
     library = folder / "libemulated.so"
     flags = ["-O1", "-std=c++17", "-shared", "-fPIC", "-w", "-fvisibility=hidden", f"-I{folder}"]
-    flags += ["-U_FORTIFY_SOURCE"]  # it takes a jump to another fiber for a smashed stack
+    flags += ["-U_FORTIFY_SOURCE"]  # it reports a jump to another fiber as stack smashing
     subprocess.run([compiler, *flags, *map(str, sources), "-o", str(library)], check=True)
     loaded = ctypes.CDLL(str(library))
-    native._declare(loaded, "cuda")
+    assert abi.difference(loaded, "cuda") == ""
+    abi.declare(loaded, "cuda")
     return loaded
 
 
@@ -48,7 +49,7 @@ def _as_cpp(path):
 
 @pytest.fixture
 def device(emulated):
-    """Sets what the emulated device has; an H100 again afterwards."""
+    """Set the properties of the emulated device; those of an H100 again afterwards."""
 
     def describe(shared_bytes=H100, major=9, last_first=0):
         settings = {"shared_bytes": shared_bytes, "major": major, "last_first": last_first}

@@ -1,6 +1,6 @@
-// CUDA kernels whose threads share memory and wait for one another, on one CPU thread: every CUDA thread of a cluster
-// of blocks is a fiber, and waiting at a barrier goes on to the next one. Shared memory is NaN before its block writes
-// it and after its block has ended, and the fibers can run last first: what depends on their order misses a barrier.
+// CUDA kernels with shared memory and barriers on one CPU thread: every CUDA thread of a cluster of blocks is a fiber,
+// and a barrier switches to the next one. Shared memory is NaN before its block writes it and after its block has ended,
+// and the fibers can run in reverse order: results that depend on the order reveal a missing barrier.
 #pragma once
 #include <setjmp.h>
 #include <ucontext.h>

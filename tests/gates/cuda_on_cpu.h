@@ -1,5 +1,5 @@
-// Enough of CUDA to run the kernels' source on the CPU. Launched by <<<>>>, threads run one after another: those
-// kernels use neither shared memory nor synchronisation. cuda_fibers.h runs those that do.
+// The part of CUDA that the kernels' source needs to run on the CPU. Kernels launched by <<<>>> use neither shared memory
+// nor synchronisation, so their threads run one after another; cuda_fibers.h runs the others.
 #pragma once
 #include <algorithm>
 #include <cmath>

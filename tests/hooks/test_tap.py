@@ -183,7 +183,7 @@ def test_a_compiled_module_is_refused_and_one_compiled_inside_the_block_is_not(n
 
 def test_an_untapped_name_and_an_early_look_are_errors(net: Net) -> None:
     taps = tap(net, "first")
-    with pytest.raises(KeyError, match="tapped are first"):
+    with pytest.raises(KeyError, match="tapped points are first"):
         taps["second"]
     with pytest.raises(HookError, match="no activation yet"):
         taps["first"]
@@ -197,5 +197,5 @@ def test_columns_are_reduced_where_the_point_states_its_layout(net: Net, x: torc
 
 
 def test_two_points_of_one_name_are_an_error(net: Net) -> None:
-    with pytest.raises(HookError, match="names of their own"):
+    with pytest.raises(HookError, match="different names"):
         tap(net, [HookPoint("a", "first"), HookPoint("a", "second")])

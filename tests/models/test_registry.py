@@ -102,7 +102,7 @@ def test_code_in_a_checkpoint_does_not_run(all_models: None, tmp_path: Path, fam
 )
 def test_a_damaged_checkpoint_is_one_clear_error(all_models: None, tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "a@b.pth")
-    with pytest.raises(InputError, match=r"a@b\.pth is no (CHGNet|chgnet) checkpoint"):
+    with pytest.raises(InputError, match=r"a@b\.pth (is not a CHGNet|cannot be loaded as a chgnet) checkpoint"):
         registry.load(f"chgnet:{tmp_path / 'a@b.pth'}")
 
 
@@ -111,7 +111,7 @@ def test_families_that_need_pickle_ask_for_trust(all_models: None, tmp_path: Pat
     (tmp_path / "state.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(UntrustedCheckpointError, match="--trust"):
         registry.load(f"{family}:{tmp_path / 'state.pt'}")
-    with pytest.raises(InputError, match="that can be loaded"):
+    with pytest.raises(InputError, match="cannot be loaded as a"):
         registry.load(f"{family}:{tmp_path / 'state.pt'}", trust=True)
 
 

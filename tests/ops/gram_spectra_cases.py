@@ -1,12 +1,12 @@
-"""Rows whose Gram matrices are hard to take apart, and how far a result is from SciPy's."""
+"""Rows with ill-conditioned Gram matrices, and the comparison of a result with SciPy."""
 
 import numpy as np
 import torch
 from scipy.linalg import eigh
 
 N_ROWS = 300
-NOTHING = 1e-260
-"""Eigenvalues are told from 0 down to 1e-280; an absolute floor for what is compared with the largest."""
+SMALLEST = 1e-260
+"""Absolute floor of the largest eigenvalue in tolerances: the kernel takes a trace below 1e-280 as 0."""
 
 
 def _deficient(rng, width):
@@ -34,19 +34,19 @@ def make_rows(case, width, k, problems=2, seed=0):
 
 
 def exact_rows(x, rows):
-    """Centred rows and their Gram matrix in more than float64: NumPy's longdouble, about the first row."""
+    """Centred rows and their Gram matrix in NumPy's longdouble, about the first row."""
     near = x[rows].numpy().astype(np.longdouble)
     near = near - near[:1]
     near = near - near.mean(0)
     return near, near @ near.T
 
 
-def check_neighbourhoods(found, x, rows, limit=1e-13):
+def check_spectra(found, x, rows, limit=1e-13):
     """Every problem against the exact Gram matrix and SciPy's eigenvalues, relative to the largest."""
     n_first = found.first.directions.shape[1]
     for b, positions in enumerate(rows):
         near, gram = exact_rows(x, positions)
-        top = max(float(np.trace(gram)), NOTHING)
+        top = max(float(np.trace(gram)), SMALLEST)
         spread = np.abs(near).max()
         np.testing.assert_allclose(found.x[b].numpy(), near.astype(float), rtol=0, atol=1e-14 * float(spread))
         np.testing.assert_allclose(found.mean[b].numpy(), x[positions].numpy().mean(0), rtol=1e-13, atol=1e-13)
@@ -59,7 +59,7 @@ def check_neighbourhoods(found, x, rows, limit=1e-13):
 def _check_spectrum(squares, directions, gram, limit):
     gram = gram.astype(float)
     expected = eigh(gram, eigvals_only=True)[::-1]
-    top = max(expected[0], NOTHING)
+    top = max(expected[0], SMALLEST)
     rank = len(squares)
     assert (np.diff(squares) <= 0).all()
     np.testing.assert_allclose(squares, expected[:rank], rtol=0, atol=limit * top)

@@ -1,4 +1,4 @@
-"""Small matrices that are hard to decompose, and how far a result is from SciPy's."""
+"""Small ill-conditioned matrices, and the comparison of a result with SciPy."""
 
 import numpy as np
 import torch

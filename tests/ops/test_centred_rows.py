@@ -29,7 +29,7 @@ def test_agrees_with_numpy(backend, dtype, columns):
     np.testing.assert_allclose(squares.numpy(), (expected**2).sum(1), rtol=1e-14)
 
 
-def test_nothing_beside_the_rows_is_written(backend):
+def test_memory_between_the_rows_is_not_written(backend):
     x, rows, centre, out, squares = make_arguments(33)
     centred_rows(x, rows, centre, out, squares, backend=backend)
     block = out._base
@@ -48,7 +48,7 @@ def test_strided_rows_and_columns(backend):
         assert torch.equal(squares, expected[1])
 
 
-def test_neither_threads_nor_company_change_a_bit(backend):
+def test_the_same_bits_for_any_number_of_threads_and_any_batch_composition(backend):
     x, rows, centre, out, squares = make_arguments(256, n=3000)
     before = torch.get_num_threads()
     found = []
@@ -98,7 +98,7 @@ def test_narrower_instruction_sets_agree(run_narrowed, dtype, tmp_path):
         ({"squares": torch.zeros(299, dtype=torch.float64)}, "squares must be"),
     ],
 )
-def test_bad_arguments_are_named(change, message):
+def test_bad_arguments_are_an_input_error(change, message):
     names = ("x", "rows", "centre", "out", "squares")
     with pytest.raises(InputError, match=message):
         centred_rows(**dict(zip(names, make_arguments(), strict=True)) | change)

@@ -1,4 +1,4 @@
-"""Losses of local cutoffs: every backend against NumPy and scikit-learn."""
+"""Two-fold losses: every backend against NumPy and scikit-learn."""
 
 import numpy as np
 import pytest
@@ -30,13 +30,13 @@ def test_directions_beyond_the_cut_are_never_read(backend):
     _, y, first, second = make_problem()
     expected = cutoff_losses(y, first, second, backend=backend)
     kept = int(torch.maximum(first.kept, second.kept).max())
-    hostile = [fold._replace(projected=fold.projected.clone(), directions=fold.directions) for fold in (first, second)]
-    for fold in hostile:
+    changed = [fold._replace(projected=fold.projected.clone(), directions=fold.directions) for fold in (first, second)]
+    for fold in changed:
         fold.projected[:, kept:] = float("inf")
-    assert torch.equal(cutoff_losses(y, *hostile, backend=backend), expected)
+    assert torch.equal(cutoff_losses(y, *changed, backend=backend), expected)
 
 
-def test_strides_and_no_problems_are_taken_as_they_come(backend):
+def test_strides_and_no_problems(backend):
     _, y, first, second = make_problem()
     expected = cutoff_losses(y, first, second, backend=backend)
     apart = torch.full((50, 20), float("nan"), dtype=torch.float64)
@@ -67,7 +67,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_named(case):
+def test_bad_input_is_an_input_error(case):
     change, message = BAD[case]
     with pytest.raises(InputError, match=message):
         cutoff_losses(*change(*make_problem()[1:]))

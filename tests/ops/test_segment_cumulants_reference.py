@@ -14,7 +14,7 @@ from latentcmp.ops.segment_cumulants.reference import (
     segment_gradient_reference,
 )
 
-from .segment_cases import make_case, scipy_cumulants
+from .segment_cumulants_cases import make_case, scipy_cumulants
 
 
 @pytest.mark.parametrize("order", range(1, 9))

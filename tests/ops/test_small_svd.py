@@ -1,4 +1,4 @@
-"""Decompositions of small matrices in plain torch, against SciPy; what is refused."""
+"""Decompositions of small matrices by the reference, against SciPy; bad input."""
 
 import pytest
 import torch
@@ -17,6 +17,6 @@ def test_decompositions_are_those_of_scipy(case, n, width):
 
 
 @pytest.mark.parametrize("rows", [torch.zeros(2, 3, 4), torch.zeros(3, 4).double(), torch.zeros(2, 0, 4).double()])
-def test_bad_input_is_named(rows):
+def test_bad_input_is_an_input_error(rows):
     with pytest.raises(InputError, match=r"rows must be \[b, n, D\] float64"):
         small_svd(rows)

@@ -6,7 +6,7 @@ import torch
 from latentcmp.ops.segment_cumulants import segment_cumulants
 from latentcmp.ops.segment_cumulants.reference import segment_gradient_reference
 
-from .segment_cases import make_case, scipy_cumulants
+from .segment_cumulants_cases import make_case, scipy_cumulants
 
 RAGGED = [3, 0, 17, 1, 65, 1024, 1025, 2, 1500, 0]
 

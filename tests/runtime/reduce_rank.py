@@ -55,11 +55,11 @@ def reduce_odd_ones(folder: Path, rank: int) -> None:
     if rank == 1:
         other["method"] = of_share(0, 3, "gram")
     for name, odd in other.items():
-        before = odd.parts.clone()
+        before = odd.compute().parts
         try:
             odd.all_reduce()
         except InputError as error:
-            (folder / f"{name}-qr-{rank}").write_text(f"{torch.equal(odd.parts, before)} {error}")
+            (folder / f"{name}-qr-{rank}").write_text(f"{torch.equal(odd.compute().parts, before)} {error}")
 
 
 def main(rank: int, world: int, folder: Path) -> None:

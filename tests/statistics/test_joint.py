@@ -10,8 +10,9 @@ import torch
 from latentcmp import metrics
 from latentcmp.errors import InputError
 from latentcmp.features.data import Features
-from latentcmp.statistics import joint
+from latentcmp.statistics import joint, part_accumulators
 from latentcmp.statistics.joint import JointStatistics
+from latentcmp.statistics.joint_moments import Method
 from latentcmp.systems.folds import halves, two_folds
 
 skmatter_metrics = pytest.importorskip("skmatter.metrics")
@@ -56,11 +57,21 @@ def oracle(features: dict[str, torch.Tensor], function: str) -> np.ndarray:
     return np.array([[score(x.numpy(), y.numpy()) for y in features.values()] for x in features.values()])
 
 
-@pytest.fixture(params=["_stream", "_pick", "_mask"])
+@pytest.fixture(params=["CPU", "parts on the CPU", "parts on the device"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way rows go on a CPU, and those on other devices, which must come to the same."""
-    monkeypatch.setattr(JointStatistics, "_stream", getattr(JointStatistics, request.param))
-    monkeypatch.setattr(joint, "MOST", 150)
+    """The way of rows on a CPU, and those on other devices, which must come to the same."""
+    if request.param != "CPU":
+        kinds = {"gram": part_accumulators.GramAccumulator, "qr": part_accumulators.FactorAccumulator}
+
+        def empty_parts(method: Method, columns: list[int], _: torch.device) -> list[part_accumulators.PartAccumulator]:
+            totals = torch.zeros(3, sum(columns), sum(columns), dtype=torch.float64)
+            return [kinds[method](total, columns) for total in totals]
+
+        monkeypatch.setattr(joint, "empty_parts", empty_parts)
+    if request.param == "parts on the device":
+        monkeypatch.setattr(JointStatistics, "_add_selected", JointStatistics._add_masked)
+    monkeypatch.setattr(joint, "CHUNK", 150)
+    monkeypatch.setattr(part_accumulators, "CHUNK", 150)
 
 
 @pytest.mark.usefixtures("way")
@@ -75,15 +86,16 @@ def test_errors_of_r_factors_agree_with_scikit_matter(smallest: float, mean: flo
 @pytest.mark.parametrize("method", ["qr", "gram"])
 def test_an_update_on_a_device_reads_no_value_back_and_stays_in_place(method: str, parts_lie_on: str) -> None:
     statistics = JointStatistics(WIDTHS, method, device="meta")  # type: ignore[arg-type]
-    parts, counts = statistics.parts, statistics.counts
+    before = [*(part.total for part in statistics._parts), statistics._counts]
     features = {name: torch.empty(300, width, device="meta") for name, width in WIDTHS.items()}
     part = torch.zeros(300, dtype=torch.int64, device=parts_lie_on)
     with pytest.raises(RuntimeError, match="meta"):
         bool(features["a"].any())  # as any read of a value would
     for _ in range(2):
         statistics.update(features, part)
-    assert statistics.parts is parts
-    assert statistics.counts is counts
+    after = [*(part.total for part in statistics._parts), statistics._counts]
+    assert all(ours is theirs for ours, theirs in zip(after, before, strict=True))
+    assert statistics.compute().parts.is_meta
 
 
 @pytest.mark.usefixtures("way")
@@ -137,7 +149,7 @@ def test_merged_shards_are_the_whole(method: str, tmp_path: Path) -> None:
     merged = JointStatistics(WIDTHS, method)  # type: ignore[arg-type]
     for shard in shards[::-1]:
         merged.merge(shard)
-    assert merged.counts.tolist() == [100, 100, 200]
+    assert merged.compute().counts.tolist() == [100, 100, 200]
     torch.testing.assert_close(merged.errors(), filled(features, method).errors(), rtol=1e-10, atol=1e-7)
 
 

@@ -8,8 +8,9 @@ import torch
 
 from latentcmp.errors import InputError
 from latentcmp.models.batching import cut_blocks
-from latentcmp.statistics.accumulator import Labels, Limits, RowAccumulator
+from latentcmp.statistics.accumulator import RowAccumulator, RowLabels, SampleSizes
 from latentcmp.statistics.joint import JointStatistics
+from latentcmp.statistics.joint_moments import JointMoments, Part
 from latentcmp.statistics.merge_tree import MergeTree
 from latentcmp.statistics.row_sample import row_keys
 from latentcmp.systems.folds import parts_of
@@ -35,17 +36,23 @@ def matrices(n: int = 400) -> dict[str, torch.Tensor]:
     }
 
 
-def gathered(features: dict[str, torch.Tensor], blocks: list[int], n_blocks: int, limits: Limits) -> RowAccumulator:
+def accumulated(
+    features: dict[str, torch.Tensor], blocks: list[int], n_blocks: int, sizes: SampleSizes
+) -> RowAccumulator:
     """The rows of some blocks, in the order given."""
     n = len(features["a"])
     edges = np.linspace(0, n, n_blocks + 1).astype(int)
     part, keys = parts_of(np.arange(n) % 5 == 0), row_keys(["rows"], [n])
-    found = RowAccumulator(WIDTHS, n_blocks, limits)
+    found = RowAccumulator(WIDTHS, n_blocks, sizes)
     for block in blocks:
         rows = slice(edges[block], edges[block + 1])
-        labels = Labels(part[rows], keys[rows], np.arange(n)[rows], np.arange(n)[rows] // 10)
-        found.add(block, {name: values[rows] for name, values in features.items()}, labels)
+        labels = RowLabels(part[rows], keys[rows], np.arange(n)[rows], np.arange(n)[rows] // 10)
+        found.update(block, {name: values[rows] for name, values in features.items()}, labels)
     return found
+
+
+def assert_same(ours: JointMoments, theirs: JointMoments) -> None:
+    assert all(torch.equal(a, b) for a, b in zip(ours.tensors(), theirs.tensors(), strict=True))
 
 
 @pytest.mark.parametrize("n_blocks", [1, 2, 3, 5, 8, 13])
@@ -85,9 +92,9 @@ def test_nothing_is_counted_twice() -> None:
     tree: MergeTree[Sum] = MergeTree(4)
     for block in (0, 1):
         tree.add(block, Sum(str(block)))
-    with pytest.raises(InputError, match="blocks 1 and up are gathered already"):
+    with pytest.raises(InputError, match="blocks 1 and up are accumulated already"):
         tree.add(1, Sum("1"))
-    with pytest.raises(InputError, match="block 4 is none of the 4 blocks"):
+    with pytest.raises(InputError, match="block 4 is not one of the 4 blocks"):
         tree.add(4, Sum("4"))
     with pytest.raises(InputError, match="no block"):
         MergeTree(4).total()
@@ -108,29 +115,30 @@ def test_blocks_hold_whole_structures_and_all_of_them() -> None:
 
 @pytest.mark.parametrize("n", [60, 2000])
 def test_statistics_and_samples_have_the_same_bits_in_any_order(n: int) -> None:
-    features, limits = matrices(n), Limits(40, 17)
-    whole = gathered(features, list(range(7)), 7, limits)
-    first, second = gathered(features, [6, 2, 3], 7, limits), gathered(features, [5, 0, 1, 4], 7, limits)
+    features, sizes = matrices(n), SampleSizes(40, 17)
+    whole = accumulated(features, list(range(7)), 7, sizes)
+    first, second = accumulated(features, [6, 2, 3], 7, sizes), accumulated(features, [5, 0, 1, 4], 7, sizes)
     second.merge(first)
-    for side in (0, 1):
-        expected, found = whole.sampled(side), second.sampled(side)
+    parts: tuple[Part, Part] = ("train", "test")
+    for part in parts:
+        expected, found = whole.sampled(part), second.sampled(part)
         assert np.array_equal(found.owners, expected.owners)
         assert found.complete == expected.complete
         assert all(torch.equal(found.values[name], expected.values[name]) for name in WIDTHS)
-    mine, theirs = second.tree.total().joint(), whole.tree.total().joint()
-    assert all(torch.equal(a, b) for a, b in zip(mine.state(), theirs.state(), strict=True))
+    assert_same(second.compute(), whole.compute())
 
 
-def test_what_was_gathered_goes_through_tensors_and_back() -> None:
-    features, limits = matrices(900), Limits(40, 17)
-    whole = gathered(features, list(range(9)), 9, limits)
-    found = RowAccumulator(WIDTHS, 9, limits)
+def test_accumulated_rows_go_through_tensors_and_back() -> None:
+    features, sizes = matrices(900), SampleSizes(40, 17)
+    whole = accumulated(features, list(range(9)), 9, sizes)
+    found = RowAccumulator(WIDTHS, 9, sizes)
     for blocks in ([8, 7], [0, 1, 2, 3], [4, 5, 6]):
-        found.take(gathered(features, blocks, 9, limits).tensors())
-    assert np.array_equal(found.n_rows, whole.n_rows)
-    mine, theirs = found.tree.total().joint(), whole.tree.total().joint()
-    assert all(torch.equal(a, b) for a, b in zip(mine.state(), theirs.state(), strict=True))
-    assert torch.equal(found.sampled(1).values["b"], whole.sampled(1).values["b"])
+        shard = RowAccumulator(WIDTHS, 9, sizes)
+        shard.load_tensors(accumulated(features, blocks, 9, sizes).tensors())
+        found.merge(shard)
+    assert found.n_rows == whole.n_rows
+    assert_same(found.compute(), whole.compute())
+    assert torch.equal(found.sampled("test").values["b"], whole.sampled("test").values["b"])
 
 
 def test_blocks_give_the_errors_of_one_update() -> None:
@@ -138,14 +146,14 @@ def test_blocks_give_the_errors_of_one_update() -> None:
     part = torch.from_numpy(parts_of(np.arange(1500) % 5 == 0).astype(np.int64))
     expected = JointStatistics(WIDTHS)
     expected.update(features, part)
-    found = gathered(features, list(range(12)), 12, Limits()).tree.total().joint()
+    found = accumulated(features, list(range(12)), 12, SampleSizes()).tree.total().joint()
     torch.testing.assert_close(found.errors(), expected.errors(), rtol=1e-10, atol=1e-12)
 
 
 def test_samples_keep_the_rows_they_say() -> None:
     features = matrices(500)
-    found = gathered(features, [2, 0, 1], 3, Limits(1000, 20))
-    train, test = found.sampled(0), found.sampled(1)
+    found = accumulated(features, [2, 0, 1], 3, SampleSizes(1000, 20))
+    train, test = found.sampled("train"), found.sampled("test")
     assert train.complete
     rows = np.flatnonzero(np.arange(500) % 5)
     assert torch.equal(train.values["a"], features["a"][torch.from_numpy(rows)])

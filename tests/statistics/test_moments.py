@@ -6,7 +6,7 @@ import torch
 from latentcmp.errors import InputError
 from latentcmp.statistics.moments import Moments
 
-from ..ops.segment_cases import make_case, scipy_cumulants
+from ..ops.segment_cumulants_cases import make_case, scipy_cumulants
 
 COUNTS = [40, 0, 3, 1, 700]
 

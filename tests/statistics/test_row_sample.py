@@ -31,7 +31,7 @@ def smallest(capacity: int) -> tuple[np.ndarray, dict[str, torch.Tensor]]:
 
 
 def assert_same(found: AtomSample, expected: tuple[np.ndarray, dict[str, torch.Tensor]]) -> None:
-    keys, values = found.rows()
+    keys, values, _ = found.compute()
     np.testing.assert_array_equal(keys, expected[0])
     for name in WIDTHS:
         assert values[name].dtype == expected[1][name].dtype
@@ -61,7 +61,7 @@ def test_ties_of_the_hash_fall_to_structure_then_atom() -> None:
         sample = AtomSample(WIDTHS, 3)
         for row in order:
             sample.update(keys[[row]], {name: rows[[row]] for name, rows in values.items()})
-        assert sample.rows()[1]["a"][:, 0].tolist() == [3, 4, 2]
+        assert sample.compute().features["a"][:, 0].tolist() == [3, 4, 2]
 
 
 def test_keys_are_those_of_the_published_generator() -> None:
@@ -110,11 +110,11 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
         sample.update(keys, {**values, "a": values["a"][1:]})
     with pytest.raises(InputError, match=r"b came as torch.bfloat16 on cpu before and as torch.float32"):
         sample.update(keys, {**values, "b": values["b"].float()})
-    with pytest.raises(InputError, match="same widths, capacity and seed"):
+    with pytest.raises(InputError, match="same widths, capacity, seed and labels"):
         sample.merge(AtomSample(WIDTHS, 10, seed=1))
     with pytest.raises(InputError, match="came twice"):
         sample.merge(sample)
-        sample.rows()
+        sample.compute()
     with pytest.raises(InputError, match="capacity of at least 1"):
         AtomSample(WIDTHS, 0)
     with pytest.raises(InputError, match="one number of atoms for each of 8 ids"):

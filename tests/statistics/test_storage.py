@@ -22,6 +22,7 @@ def joint_statistics() -> JointStatistics:
     statistics = JointStatistics(WIDTHS)
     rows = {name: torch.from_numpy(rng.normal(size=(60, width))) for name, width in WIDTHS.items()}
     statistics.update(rows, torch.from_numpy(rng.integers(3, size=60)))
+    statistics.compact()
     return statistics
 
 
@@ -97,19 +98,22 @@ def test_another_version_and_swapped_tensors_are_refused(stored: tuple[Path, Cal
 
 def test_whole_files_of_other_tensors_are_refused(tmp_path: Path) -> None:
     path, statistics = tmp_path / "statistics.safetensors", joint_statistics()
-    known = {"widths": WIDTHS, "method": "qr"}
-    parts, counts, pivot = statistics.parts, statistics.counts, statistics.pivot
-    assert pivot is not None
-    for tensors in (
-        {"parts": parts[:, 1:], "counts": counts, "pivot": pivot},
-        {"parts": parts.float(), "counts": counts, "pivot": pivot},
-        {"parts": parts, "counts": counts.double(), "pivot": pivot},
-        {"parts": parts, "counts": counts},
-        {"parts": parts, "counts": counts, "pivot": pivot, "more": pivot + 1},
+    state = statistics.state_dict()
+    metadata, total = state.pop("metadata"), state["test/total"]
+    for changed in (
+        {"test/total": total[1:]},
+        {"test/total": total.float()},
+        {"counts": state["counts"].double()},
+        {"test/pending": torch.zeros(5000, len(total), dtype=torch.float64)},
+        {"more": state["pivot"] + 1},
     ):
-        write_statistics(path, "joint statistics", tensors, known)
-        with pytest.raises(InputError, match=r"statistics\.safetensors holds tensors"):
+        write_statistics(path, "joint statistics", {**state, **changed}, metadata)
+        with pytest.raises(InputError, match=r"statistics\.safetensors cannot be loaded: the state holds tensors"):
             JointStatistics.load(path)
+    del state["counts"]
+    write_statistics(path, "joint statistics", state, metadata)
+    with pytest.raises(InputError, match=r"statistics\.safetensors cannot be loaded: the state holds tensors"):
+        JointStatistics.load(path)
 
 
 def test_the_other_kind_and_no_file_are_refused(stored: tuple[Path, Callable[[Path], object]], tmp_path: Path) -> None:

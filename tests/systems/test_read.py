@@ -78,7 +78,7 @@ def test_bad_files_are_named(tmp_path: Path, frames: list[Atoms]) -> None:
     (tmp_path / "cut.extxyz").write_text(text[: int(len(text) * 0.8)])
     for name, message in (
         ("missing.extxyz", "missing.extxyz does not exist"),
-        ("empty.extxyz", r"empty.extxyz (holds no structures|cannot be read)"),
+        ("empty.extxyz", r"empty.extxyz (contains no structures|cannot be read)"),
         ("noise.extxyz", "noise.extxyz cannot be read"),
         ("cut.extxyz", "cut.extxyz cannot be read"),
         (".", "is not a file"),
@@ -89,7 +89,7 @@ def test_bad_files_are_named(tmp_path: Path, frames: list[Atoms]) -> None:
 
 def test_names_must_be_unique_and_something_must_be_given(tmp_path: Path, frames: list[Atoms]) -> None:
     write(tmp_path / "a.xyz", frames)
-    with pytest.raises(InputError, match=r"'a\.xyz:0' stands twice"):
+    with pytest.raises(InputError, match=r"'a\.xyz:0' occurs twice"):
         read_systems([tmp_path / "a.xyz", tmp_path / "a.xyz"])
     with pytest.raises(InputError, match="no structures were given"):
         read_systems([])

@@ -2,7 +2,9 @@
 
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from latentcmp.systems.screen import in_box
 
 
 def _points(readout_layers: int = 8, convolutions: int = 4) -> tuple[HookPoint, ...]:
-    """The last layer is the SiLU before the linear readout; between the two stands a dropout of zero."""
+    """The last layer is the SiLU before the linear readout; the dropout between the two is zero."""
     return (
         HookPoint("last", f"mlp.layers.{readout_layers - 3}", width=64),
         HookPoint("backbone", f"atom_conv_layers.{convolutions - 1}", width=64),
@@ -35,6 +37,7 @@ def _card(
     trained_on: str,
     energies: tuple[float, ...],
     readout_layers: int = 8,
+    cutoff: float = 6.0,
 ) -> ModelCard:
     return ModelCard(
         name=name,
@@ -49,7 +52,7 @@ def _card(
         points=_points(readout_layers),
         energies=energies,
         needs_cell=True,
-        isolation_cutoff=6.0,
+        isolation_cutoff=cutoff,
     )
 
 
@@ -70,6 +73,7 @@ CARDS = (
         "MPtrj PBE(+U)",
         (-5.3699, -3.6866, -4.0671, -6.3167),
         readout_layers=6,
+        cutoff=5.0,
     ),
     _card(
         "chgnet-r2scan",
@@ -83,9 +87,10 @@ CARDS = (
 
 
 class CHGNetAdapter(Adapter):
-    """Crystal graphs by pymatgen, three cell vectors required; energies come out per atom."""
+    """Crystal graphs by pymatgen, which need three cell vectors; energies per atom."""
 
     def graph(self, atoms: Atoms) -> Any:
+        """Build a `CrystalGraph`."""
         from pymatgen.io.ase import AseAtomsAdaptor
 
         with warnings.catch_warnings():
@@ -93,20 +98,21 @@ class CHGNetAdapter(Adapter):
             return self.module.graph_converter(AseAtomsAdaptor.get_structure(in_box(atoms)))  # type: ignore[operator]
 
     def energies(self, graphs: Sequence[Any]) -> Tensor:
+        """Run one forward: energies [n_systems] in eV/atom."""
         return self.module([graph.to(self.device) for graph in graphs], task="e")["e"]
 
 
 def load(card: ModelCard, path: Path, device: torch.device, trust: bool) -> CHGNetAdapter:
-    """Load a checkpoint of CHGNet's own form {"model": {"model_args", "state_dict"}}, without pickle."""
+    """Load a checkpoint {"model": {"model_args", "state_dict"}} without pickle (`latentcmp.models.card.Family`)."""
     from chgnet.model import CHGNet
-    from chgnet.model import model as chgnet_module
 
     content = load_weights(path)
     if not isinstance(content, dict) or not {"model_args", "state_dict"} <= set(content.get("model", {})):
-        raise InputError(f"{path} is no CHGNet checkpoint: expected a dict with model.model_args and model.state_dict")
-    older = any(key.endswith("mlp_out.layers.1.bias") for key in content["model"]["state_dict"])
-    known = content["model"] | {"model_args": content["model"]["model_args"] | {"mlp_out_bias": older}}
-    vars(chgnet_module)["print"] = lambda *words: None  # CHGNet announces itself on standard output
-    module = CHGNet.from_dict(known)
+        raise InputError(f"{path} is not a CHGNet checkpoint: expected model.model_args and model.state_dict")
+    arguments, weights = content["model"]["model_args"], content["model"]["state_dict"]
+    has_bias = any(key.endswith("mlp_out.layers.1.bias") for key in weights)  # as in version 0.2.0
+    with redirect_stdout(StringIO()):  # CHGNet prints the number of its parameters
+        module = CHGNet.from_dict({"model_args": arguments | {"mlp_out_bias": has_bias}, "state_dict": weights})
     points = _points(len(module.mlp.layers), len(module.atom_conv_layers))
-    return CHGNetAdapter(replace(card, points=points), module, device)
+    cutoff = float(module.graph_converter.atom_graph_cutoff)
+    return CHGNetAdapter(replace(card, points=points, isolation_cutoff=cutoff), module, device)

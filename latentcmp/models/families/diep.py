@@ -38,13 +38,20 @@ CARDS = (
 
 
 class DIEPAdapter(Adapter):
-    """Hooks tap the network; the potential around it scales its energies and adds those of the free atoms."""
+    """Graphs of PyG; the potential scales the network's energies and adds those of free atoms.
+
+    Args:
+        card: the card of the checkpoint.
+        potential: the loaded potential, whose `model` is the network that hooks tap.
+        device: where it runs.
+    """
 
     def __init__(self, card: ModelCard, potential: Any, device: torch.device) -> None:
         self.potential = potential.to(device).eval()
         super().__init__(card, self.potential.model, device)
 
     def graph(self, atoms: Atoms) -> Any:
+        """Build a PyG graph with its lattice and state."""
         from diep.ext.ase import Atoms2Graph
 
         wrapped = in_box(atoms).copy()
@@ -52,6 +59,7 @@ class DIEPAdapter(Adapter):
         return Atoms2Graph(self.module.element_types, self.module.cutoff).get_graph(wrapped)
 
     def energies(self, graphs: Sequence[Any]) -> Tensor:
+        """Run one forward: energies [n_systems] in eV/atom."""
         from torch_geometric.data import Batch
 
         batch = cast(Any, Batch.from_data_list([graph for graph, _, _ in graphs])).to(self.device)
@@ -64,9 +72,9 @@ class DIEPAdapter(Adapter):
 
 
 def load(card: ModelCard, path: Path, device: torch.device, trust: bool) -> DIEPAdapter:
-    """Load an exported DIEP model: the folder, or the state.pt inside it."""
+    """Load a DIEP model: its folder, or the state.pt in it (`latentcmp.models.card.Family`)."""
     state = path / "state.pt" if path.is_dir() else path
-    require_trust(card, state, trust, "builds the classes that it names")
+    require_trust(card, state, trust, "builds the classes that the file names")
     from diep.pretrained import load_potential
 
     return DIEPAdapter(card, load_potential(state.parent), device)

@@ -1,4 +1,4 @@
-"""SevenNet (Park et al., JCTC 20, 4857, 2024): equivariant features in e3nn layout, one dict through all modules."""
+"""SevenNet (Park et al., JCTC 20, 4857, 2024): equivariant features in e3nn layout."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ ELEMENTS = frozenset([*range(1, 84), *range(89, 95)])
 
 
 def _points(inner: str, width: int, blocks: int = 5) -> tuple[HookPoint, ...]:
-    """Every module takes and returns the same mutable mapping, whose "x" holds the node features of the moment."""
+    """All modules take and return one mutable mapping, whose "x" holds the node features after each module."""
     scalars = "128x0e"
     return (
         HookPoint("last", "reduce_input_to_hidden", "x", irreps="64x0e", width=64),
@@ -93,9 +93,10 @@ CARDS = (
 
 
 class SevenNetAdapter(Adapter):
-    """Neighbour lists by matscipy, PyG batches; open boundaries are taken as they are."""
+    """Neighbour lists by matscipy, PyG batches; open boundaries are supported."""
 
     def graph(self, atoms: Atoms) -> Any:
+        """Build an `AtomGraphData`, with the modality where the card has one."""
         from sevenn.atom_graph_data import AtomGraphData
         from sevenn.train.dataload import unlabeled_atoms_to_graph
 
@@ -105,12 +106,14 @@ class SevenNetAdapter(Adapter):
         return graph
 
     def energies(self, graphs: Sequence[Any]) -> Tensor:
+        """Run one forward: energies [n_systems] in eV/atom."""
         from torch_geometric.data import Batch
 
         out = self.module(Batch.from_data_list(list(graphs)).to(self.device))
         return out["inferred_total_energy"] / out["num_atoms"]
 
     def point(self, layer: str) -> HookPoint:
+        """Return the hook point of a layer, with the layout that the module at a path states."""
         point = super().point(layer)
         if point in self.card.points:
             return point
@@ -118,7 +121,7 @@ class SevenNetAdapter(Adapter):
 
 
 def load(card: ModelCard, path: Path, device: torch.device, trust: bool) -> SevenNetAdapter:
-    """Load a SevenNet checkpoint (.pth), which needs pickle, and take the force head off."""
+    """Load a checkpoint (.pth), which needs pickle, without the force head (`latentcmp.models.card.Family`)."""
     require_trust(card, path, trust, "needs pickle")
     from sevenn.checkpoint import SevenNetCheckpoint
 
@@ -129,11 +132,11 @@ def load(card: ModelCard, path: Path, device: torch.device, trust: bool) -> Seve
 
 
 def _as_loaded(card: ModelCard, module: Any) -> ModelCard:
-    """The card with the elements, layers and layouts that the checkpoint really has."""
-    known, given = dict(module.modal_map or {}), card.options.get("modality")
-    if (given or known) and given not in known:
+    """The card with the elements, layers and layouts of the checkpoint."""
+    modalities, given = dict(module.modal_map or {}), card.options.get("modality")
+    if (given or modalities) and given not in modalities:
         raise InputError(
-            f"{card.name} needs one of the modalities {', '.join(known) or '(none)'}, got {given}: PATH#MODALITY"
+            f"{card.name} needs one of the modalities {', '.join(modalities) or '(none)'}, got {given}: PATH#MODALITY"
         )
     children = dict(module.named_children())
     blocks = sum(name.endswith("_equivariant_gate") for name in children)
@@ -145,9 +148,9 @@ def _as_loaded(card: ModelCard, module: Any) -> ModelCard:
 
 
 def _irreps(module: Any) -> str | None:
-    """The layout that an e3nn module states for its output."""
-    stated = getattr(getattr(module, "gate", module), "irreps_out", None)
-    return None if stated is None else str(stated)
+    """The e3nn layout of a module's output, None where it states none."""
+    irreps = getattr(getattr(module, "gate", module), "irreps_out", None)
+    return None if irreps is None else str(irreps)
 
 
 def _dimension(irreps: str | None) -> int | None:

@@ -1,4 +1,4 @@
-"""Rows of a feature matrix gathered in float64 about a centre: what statistics of rows begin with."""
+"""Rows of a feature matrix, gathered and centred in float64, with their squared norms."""
 
 from __future__ import annotations
 
@@ -7,41 +7,36 @@ from torch import Tensor
 
 from latentcmp._runtime import backends
 from latentcmp.errors import InputError
-
-NATIVE = (torch.float32, torch.float64)
+from latentcmp.ops.centred_rows import op
 
 
 def centred_rows(
     x: Tensor, rows: Tensor, centre: Tensor, out: Tensor, squares: Tensor, *, backend: str | None = None
 ) -> None:
-    """Put x[rows] - centre into `out` and the squared norm of each of its rows into `squares`, without a copy between.
+    """Write x[rows] - centre to `out` and the squared norms of its rows to `squares`, without gradients.
 
     Args:
-        x: [n_atoms, D] of a floating dtype, taken to float64 before the centre is taken off.
-        rows: [n] int64. Their values are the caller's to keep in range.
+        x: [n_atoms, D] of a floating dtype, converted to float64 before the centre is subtracted.
+        rows: [n] int64, row numbers of x; their range is not checked.
         centre: [D] float64.
         out: [n, D] float64, unit column stride.
         squares: [n] float64.
-        backend: force one by name; None takes LATENTCMP_BACKEND or the fastest available. Only "cpu" has a kernel of
-            its own, for float32 and float64; all else runs the reference.
+        backend: "cpu" or "reference" on a CPU, "reference" elsewhere; None takes LATENTCMP_BACKEND where it is one of
+            these, else the first available. "cpu" runs its kernel for float32 and float64 and the reference for
+            other dtypes.
 
     Raises:
-        InputError: wrong dtypes, shapes or devices.
+        InputError: wrong dtypes, shapes or devices, or a backend that is not available.
     """
     _check(x, rows, centre, out, squares)
-    if backends.choose(x.device.type, backend) == "cpu" and x.dtype in NATIVE:
-        from latentcmp.ops.centred_rows import native
-
-        native.centred_rows_cpu(x, rows, centre, out, squares)
-        return
-    out.copy_(x.index_select(0, rows)).sub_(centre)
-    squares.copy_(torch.linalg.vecdot(out, out))
+    chosen = backends.choose(op.BACKENDS, x.device.type, backend)
+    torch.ops.latentcmp.centred_rows(x, rows, centre, out, squares, chosen)
 
 
 def _check(x: Tensor, rows: Tensor, centre: Tensor, out: Tensor, squares: Tensor) -> None:
     if x.dim() != 2 or not x.is_floating_point() or not x.shape[1]:
         raise InputError(f"x must be [n_atoms, D] of a floating dtype with D > 0, got {x.dtype} {tuple(x.shape)}")
-    n, columns = len(rows), x.shape[1]
+    n, columns = rows.shape[0], x.shape[1]
     expected = {
         "rows": (rows, torch.int64, (n,)),
         "centre": (centre, torch.float64, (columns,)),

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import torch
 from torch import Tensor
 
-from latentcmp._runtime import native
+from latentcmp._runtime import abi, native
+
+DTYPES = (torch.float32, torch.float64)
+"""What the kernel reads."""
 
 
 def centred_rows_cpu(x: Tensor, rows: Tensor, centre: Tensor, out: Tensor, squares: Tensor) -> None:
-    """As ``centred_rows``, of float32 or float64 x, on torch's number of threads."""
-    x = x if x.stride(1) == 1 else x.contiguous()
-    rows, centre = rows.contiguous(), centre.contiguous()
+    """As `centred_rows`, on torch's number of threads."""
+    x, rows, centre = native.unit_columns(x), rows.contiguous(), centre.contiguous()
     pointers = (tensor.data_ptr() for tensor in (x, rows, centre, out, squares))
     strides = x.stride(0), out.stride(0), squares.stride(0)
-    struct = native.CentredRowsStruct(
-        *pointers, len(rows), x.shape[1], *strides, native.TYPES[x.dtype], torch.get_num_threads()
-    )
-    native.raise_for(native.library("cpu").lc_cpu_centred_rows(ctypes.byref(struct)), "lc_cpu_centred_rows")
+    extents = rows.shape[0], x.shape[1], *strides
+    struct = abi.LcCentredRows(*pointers, *extents, abi.TYPES[x.dtype], torch.get_num_threads())
+    native.run("centred_rows", x.device, struct)

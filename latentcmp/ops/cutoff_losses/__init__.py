@@ -1,60 +1,46 @@
-"""Two-fold losses of many small truncated maps at once: what local reconstruction spends its time on."""
+"""Two-fold losses of many small truncated SVD maps, the main cost of local reconstruction."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from latentcmp._runtime import backends
 from latentcmp.errors import InputError
-from latentcmp.ops.cutoff_losses.reference import cutoff_losses_reference
+from latentcmp.ops.cutoff_losses import op
+from latentcmp.ops.cutoff_losses.reference import FoldFit
 
-
-class FoldFit(NamedTuple):
-    """One fold of every local problem, its source rows factorised as u s v'.
-
-    rows: [n_problems, n] int64, its rows among the training rows.
-    directions: [n_problems, n, r], u, strongest first.
-    projected: [n_problems, r, m], the source rows of the other fold along v, over s.
-    kept: [n_problems, n_alphas] int64, how many leading directions each alpha keeps, not rising with alpha.
-    """
-
-    rows: Tensor
-    directions: Tensor
-    projected: Tensor
-    kept: Tensor
+__all__ = ["FoldFit", "cutoff_losses"]
 
 
 def cutoff_losses(y: Tensor, first: FoldFit, second: FoldFit, *, backend: str | None = None) -> Tensor:
-    """Two-fold loss of every problem and alpha for one target.
+    """Compute the two-fold loss of every problem and alpha for one target, without gradients.
 
     The rows of both folds, centred by their common mean, are the target of each problem. Each fold is fitted in
     turn by truncated SVD and the other one predicted; a loss is the mean over columns of the root mean squared
     error, averaged over the two turns (scikit-matter's `Ridge2FoldCV`, `neg_root_mean_squared_error`).
-    All cutoffs come from one product: directions are peeled off the residual from the strongest to the weakest.
+    The residuals of all cutoffs come from one product, to which directions are added in descending order of their
+    singular values.
 
     Args:
         y: [n_train, D_Y] float64.
-        first, second: the folds of each problem, on y's device.
-        backend: force one by name; None takes LATENTCMP_BACKEND or the fastest available. There is no Triton
-            kernel: "triton" runs the reference.
+        first: the first fold of each problem, on y's device.
+        second: the second fold of each problem, on y's device.
+        backend: "cpu", "cuda" (each on its device) or "reference"; None takes LATENTCMP_BACKEND where it is one of
+            these, else the first available.
 
     Returns:
         [n_problems, n_alphas] float64.
 
     Raises:
-        InputError: wrong dtypes or shapes. The contents of rows and kept are the caller's to keep in range.
+        InputError: wrong dtypes, shapes or devices, or a backend that is not available. The values of rows and kept
+            are not checked.
     """
     _check(y, first, second)
     _check(y, second, first)
-    chosen = backends.choose(y.device.type, backend)
-    if chosen in ("cpu", "cuda"):
-        from latentcmp.ops.cutoff_losses import native
-
-        return (native.losses_cpu if chosen == "cpu" else native.losses_cuda)(y, first, second)
-    return cutoff_losses_reference(y, first, second)
+    chosen = backends.choose(op.BACKENDS, y.device.type, backend)
+    losses: Tensor = torch.ops.latentcmp.cutoff_losses(y, *first, *second, chosen)
+    return losses
 
 
 def _check(y: Tensor, fold: FoldFit, other: FoldFit) -> None:

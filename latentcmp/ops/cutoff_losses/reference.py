@@ -1,29 +1,42 @@
-"""Losses of local cutoffs in plain torch: the oracle of the kernels and the backend that is always there."""
+"""Two-fold losses in PyTorch: the oracle of the kernels, and the backend that is always available."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from latentcmp.ops.cutoff_losses import FoldFit
+
+class FoldFit(NamedTuple):
+    """One fold of every problem, its source rows factorised as u s v'.
+
+    Attributes:
+        rows: [n_problems, n] int64, rows of y.
+        directions: [n_problems, n, r] float64, u, singular values in descending order.
+        projected: [n_problems, r, m] float64, the source rows of the other fold times v / s.
+        kept: [n_problems, n_alphas] int64, the number of leading directions kept, not increasing with alpha.
+    """
+
+    rows: Tensor
+    directions: Tensor
+    projected: Tensor
+    kept: Tensor
 
 
 def cutoff_losses_reference(y: Tensor, first: FoldFit, second: FoldFit) -> Tensor:
-    """Losses [n_problems, n_alphas] as in ``cutoff_losses``."""
+    """As `cutoff_losses`."""
     rows = y[torch.cat([first.rows, second.rows], 1)]
     rows -= rows.mean(1, keepdim=True)
-    parts = rows.split([first.rows.shape[1], second.rows.shape[1]], dim=1)
-    return (_losses(first, *parts) + _losses(second, *reversed(parts))) / 2
+    parts = torch.split(rows, [first.rows.shape[1], second.rows.shape[1]], dim=1)
+    return (_losses(first, parts[0], parts[1]) + _losses(second, parts[1], parts[0])) / 2
 
 
-def _losses(fit: FoldFit, known: Tensor, missing: Tensor) -> Tensor:
-    """One fold fitted to known [n_problems, n, D_Y] and scored on missing [n_problems, m, D_Y]."""
-    coefficients, residual = fit.directions.mT @ known, missing.clone()
-    position = torch.arange(fit.directions.shape[-1], device=known.device)
-    losses = torch.empty(fit.kept.shape, dtype=known.dtype, device=known.device)
+def _losses(fit: FoldFit, fitted: Tensor, scored: Tensor) -> Tensor:
+    """One fold fitted to rows [n_problems, n, D_Y] and scored on rows [n_problems, m, D_Y] of the other."""
+    coefficients, residual = fit.directions.mT @ fitted, scored.clone()
+    position = torch.arange(fit.directions.shape[-1], device=fitted.device)
+    losses = torch.empty(fit.kept.shape, dtype=fitted.dtype, device=fitted.device)
     done = torch.zeros_like(fit.kept[:, :1])
     for a in range(fit.kept.shape[1] - 1, -1, -1):
         kept = fit.kept[:, a : a + 1]

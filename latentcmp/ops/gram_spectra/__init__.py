@@ -1,4 +1,4 @@
-"""Many small neighbourhoods taken apart: rows gathered and centred, their Gram matrix, its eigenvectors by fold."""
+"""Small sets of rows gathered and centred, their Gram matrices and eigendecompositions of the two folds and of all."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from torch import Tensor
 
 from latentcmp._runtime import backends
 from latentcmp.errors import InputError
-from latentcmp.ops.gram_spectra.neighbourhoods import Neighbourhoods, Spectrum
-from latentcmp.ops.gram_spectra.reference import gram_spectra_reference
+from latentcmp.ops.gram_spectra import op
+from latentcmp.ops.gram_spectra.reference import GramSpectra, Spectrum
 
-__all__ = ["Neighbourhoods", "Spectrum", "gram_spectra"]
+__all__ = ["GramSpectra", "Spectrum", "gram_spectra"]
 
 
-def gram_spectra(x: Tensor, rows: Tensor, n_first: int, *, backend: str | None = None) -> Neighbourhoods:
-    """The neighbourhoods of rows x at positions rows, the first n_first of each being its first fold.
+def gram_spectra(x: Tensor, rows: Tensor, n_first: int, *, backend: str | None = None) -> GramSpectra:
+    """Gather and centre the rows of each problem and decompose their Gram matrix by fold, without gradients.
 
     Args:
         x: [n_train, D] float64.
-        rows: [b, k] int64, on x's device.
-        n_first: 1 .. k - 1.
-        backend: force one by name; None takes LATENTCMP_BACKEND or the fastest available. "cpu" and "triton" have
-            no kernel of their own and run the reference, as "cuda" does for more rows than fit on chip.
+        rows: [b, k] int64 on x's device, row numbers of x, the first fold before the second.
+        n_first: number of rows of the first fold, 1 .. k - 1.
+        backend: "cuda" (on its device) or "reference"; None takes LATENTCMP_BACKEND where it is one of these, else
+            the first available. "cuda" runs the reference for more rows than fit in shared memory.
+
+    Returns:
+        The centred rows, their mean, Gram matrices and spectra, all contiguous.
 
     Raises:
-        InputError: wrong dtypes, shapes or devices. The positions are the caller's to keep in range.
+        InputError: wrong dtypes, shapes or devices, or a backend that is not available. The values of rows are not
+            checked.
     """
     _check(x, rows, n_first)
-    if backends.choose(x.device.type, backend) == "cuda":
-        from latentcmp.ops.gram_spectra import native
-
-        if native.fits(x.device, rows.shape[1]):  # else memory off the chip is needed, and torch's solvers know how
-            return native.factors_cuda(x, rows, n_first)
-    return gram_spectra_reference(x, rows, n_first)
+    chosen = backends.choose(op.BACKENDS, x.device.type, backend)
+    return GramSpectra.from_tensors(*torch.ops.latentcmp.gram_spectra(x, rows, n_first, chosen))
 
 
 def _check(x: Tensor, rows: Tensor, n_first: int) -> None:

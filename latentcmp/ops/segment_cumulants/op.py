@@ -1,17 +1,16 @@
-"""torch.library operators: schemas, what they return without data, and the way to each backend's kernels.
+"""The torch.library operators: schemas, fake kernels and the choice of the kernel.
 
-No autograd is registered here: ops with registered autograd give zero forward-mode tangents without a word.
+No autograd is registered here: operators with registered autograd give zero forward-mode tangents silently.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from importlib import import_module
 
 import torch
 from torch import Tensor
 
+from latentcmp.ops.segment_cumulants import native
 from latentcmp.ops.segment_cumulants.reference import (
     output_dtype,
     segment_cumulants_reference,
@@ -19,12 +18,9 @@ from latentcmp.ops.segment_cumulants.reference import (
 )
 from latentcmp.ops.segments import check_ptr
 
-_FOLDER = "latentcmp.ops.segment_cumulants"
-_KERNELS = {
-    "cpu": (f"{_FOLDER}.native:cumulants_cpu", f"{_FOLDER}.native:gradient_cpu"),
-    "cuda": (f"{_FOLDER}.native:cumulants_cuda", f"{_FOLDER}.native:gradient_cuda"),
-    "triton": (f"{_FOLDER}.triton_kernel:cumulants_triton", f"{_FOLDER}.triton_gradient:gradient_triton"),
-}
+# cuda is preferred to triton because it is compiled before the first call; neither has been timed against the other.
+BACKENDS = {"cpu": ("cpu", "reference"), "cuda": ("cuda", "triton", "reference")}
+"""By device type, the preferred one first."""
 
 torch.library.define(
     "latentcmp::segment_cumulants",
@@ -42,17 +38,25 @@ def _forward(x: Tensor, ptr: Tensor, order: int, root: bool, residual: bool, bac
     if backend == "reference":
         with torch.no_grad():
             return segment_cumulants_reference(x, ptr, order, root), _no_residual(x)
-    return _kernel(backend, 0)(x, ptr, order, root, residual)
+    if backend == "triton":
+        from latentcmp.ops.segment_cumulants.triton_kernel import segment_cumulants_triton
+
+        return segment_cumulants_triton(x, ptr, order, root, residual)
+    kernel = native.segment_cumulants_cpu if backend == "cpu" else native.segment_cumulants_cuda
+    return kernel(x, ptr, order, root, residual)
 
 
 @torch.library.impl("latentcmp::segment_cumulants_backward", ("CPU", "CUDA"))
 def _backward(grad: Tensor, x: Tensor, ptr: Tensor, out: Tensor, residual: Tensor, root: bool, backend: str) -> Tensor:
     if backend == "reference":
         return segment_gradient_reference(grad, x, ptr, out.size(1), root)
-    return _kernel(backend, 1)(grad, x, ptr, out, residual, root)
+    if backend == "triton":
+        from latentcmp.ops.segment_cumulants.triton_gradient import segment_cumulants_backward_triton
+
+        return segment_cumulants_backward_triton(grad, x, ptr, out, residual, root)
+    return native.segment_cumulants_backward(grad, x, ptr, out, residual, root)
 
 
-@torch.library.register_fake("latentcmp::segment_cumulants")
 def _forward_fake(
     x: Tensor, ptr: Tensor, order: int, root: bool, residual: bool, backend: str
 ) -> tuple[Tensor, Tensor]:
@@ -62,37 +66,47 @@ def _forward_fake(
     return out, x.new_empty((n_systems if kept else 0, columns), dtype=wide)
 
 
-@torch.library.register_fake("latentcmp::segment_cumulants_backward")
 def _backward_fake(
     grad: Tensor, x: Tensor, ptr: Tensor, out: Tensor, residual: Tensor, root: bool, backend: str
 ) -> Tensor:
     return x.new_empty(x.shape)
 
 
+torch.library.register_fake("latentcmp::segment_cumulants", _forward_fake)
+torch.library.register_fake("latentcmp::segment_cumulants_backward", _backward_fake)
+
+
 def double_backward(
     cotangent: Tensor, grad: Tensor, x: Tensor, ptr: Tensor, root: bool, create_graph: bool
 ) -> tuple[Tensor, Tensor]:
-    """Cotangents of grad and x, from that of the gradient: autograd through the reference, to any order.
+    """Differentiate the gradient with autograd through the reference, to any order.
 
     Args:
-        cotangent: [n_atoms, D], of dx. grad: [n_systems, order, D]. x: [n_atoms, D]. ptr: [n_systems + 1].
+        cotangent: [n_atoms, D], cotangent of dx.
+        grad: [n_systems, order, D].
+        x: [n_atoms, D].
+        ptr: [n_systems + 1].
+        root: as in the forward.
+        create_graph: whether the results are differentiated again.
+
+    Returns:
+        The cotangents of grad and x.
     """
     with torch.enable_grad():
         if not create_graph:
             grad, x = grad.detach().requires_grad_(), x.detach().requires_grad_()
-        else:  # views, so that the graph runs on from here to what the caller differentiates by
+        else:  # views, so that the graph continues to the tensors that the caller differentiates with respect to
             grad, x = grad.view_as(grad), x.view_as(x)
         if x.numel() == 0:
             return torch.zeros_like(grad), torch.zeros_like(x)
         out = segment_cumulants_reference(x, ptr, grad.size(1), root)
         (dx,) = torch.autograd.grad(out, x, grad.to(out.dtype), create_graph=True)
-        found = torch.autograd.grad(dx, (grad, x), cotangent, create_graph=create_graph, allow_unused=True)
-    return tuple(torch.zeros_like(t) if g is None else g for g, t in zip(found, (grad, x), strict=True))  # type: ignore[return-value]
+        grad_grad, grad_x = torch.autograd.grad(dx, (grad, x), cotangent, create_graph=create_graph, allow_unused=True)
+    return _or_zeros(grad_grad, grad), _or_zeros(grad_x, x)
 
 
-def _kernel(backend: str, which: int) -> Callable:
-    module, name = _KERNELS[backend][which].split(":")
-    return getattr(import_module(module), name)
+def _or_zeros(value: Tensor | None, like: Tensor) -> Tensor:
+    return torch.zeros_like(like) if value is None else value
 
 
 def _no_residual(x: Tensor) -> Tensor:
@@ -100,7 +114,7 @@ def _no_residual(x: Tensor) -> Tensor:
 
 
 def _check_contents(ptr: Tensor, x: Tensor, backend: str) -> None:
-    """The C++ kernels look for themselves; on an accelerator looking costs a sync and has to be asked for."""
-    unseen = backend != "cpu" if x.device.type == "cpu" else os.environ.get("LATENTCMP_CHECK") == "1"
-    if unseen:
+    """Check ptr where the kernel does not; on an accelerator it synchronises, so only under LATENTCMP_CHECK=1."""
+    unchecked = backend != "cpu" if x.device.type == "cpu" else os.environ.get("LATENTCMP_CHECK") == "1"
+    if unchecked:
         check_ptr(ptr, x.size(0))

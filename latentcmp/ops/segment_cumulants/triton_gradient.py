@@ -1,7 +1,8 @@
-"""The gradient in Triton: the pieces of the forward pass, each a polynomial in the centred value."""
+"""The gradient in Triton: a polynomial in the centred value, on the pieces of the forward pass."""
 
-# Kernels are written in Triton's language, which has no use for annotations other than constexpr.
-# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+# Triton kernels have no annotations other than constexpr.
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False, disallow-untyped-calls=False
+# mypy: disallow-untyped-decorators=False
 from __future__ import annotations
 
 import torch
@@ -40,7 +41,7 @@ def _gradient_kernel(
     x, ptr, centre, left, coefficients, dx, stride, D, n_rows, n_segments, steps,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHUNK: tl.constexpr, ORDER: tl.constexpr, LONG: tl.constexpr,
 ):  # fmt: skip
-    """LONG: pieces of long segments, one for each window and slot; else one short segment a program."""
+    """One program for each window and slot (LONG: pieces of long segments), or for each short segment."""
     columns = tl.program_id(2) * COLUMNS + tl.arange(0, COLUMNS)
     if LONG:
         window, slot = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -53,8 +54,10 @@ def _gradient_kernel(
     _gradient_rows(x, centre, left, coefficients, dx, segment, first, last, columns, stride, D, ROWS, ORDER)
 
 
-def gradient_triton(grad: Tensor, x: Tensor, ptr: Tensor, out: Tensor, residual: Tensor, root: bool) -> Tensor:
-    """The cotangent [n_atoms, D] of x, in its dtype, from that of ``out``."""
+def segment_cumulants_backward_triton(
+    grad: Tensor, x: Tensor, ptr: Tensor, out: Tensor, residual: Tensor, root: bool
+) -> Tensor:
+    """The cotangent [n_atoms, D] of x, in its dtype, from that of `out`."""
     x, ptr, out = x.contiguous(), ptr.contiguous(), out.contiguous()
     dx = torch.empty_like(x)
     n_systems, order, columns = out.shape
@@ -78,5 +81,5 @@ def _coefficients(grad: Tensor, out: Tensor, counts: Tensor, dtype: torch.dtype,
     if root:
         cumulants = [k if m < 2 else k.sign() * k.abs() ** m for m, k in enumerate(cumulants)]
         grad = through_root(grad, cumulants, torch.finfo(out.dtype).tiny)
-    found = gradient_coefficients(grad, cumulants, counts)
-    return torch.stack(found, 1).to(accumulation_dtype(dtype, out.size(1)))
+    coefficients = gradient_coefficients(grad, cumulants, counts)
+    return torch.stack(coefficients, 1).to(accumulation_dtype(dtype, out.size(1)))

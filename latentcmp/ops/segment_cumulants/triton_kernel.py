@@ -1,11 +1,12 @@
 """Cumulants in Triton: one program for each piece of a segment and block of columns.
 
-Pieces are CHUNK rows counted from a segment's own first row; nothing about ptr is known on the host, so a
-window of CHUNK rows of x finds the pieces that start in it. Partial sums merge in a fixed order.
+Pieces are CHUNK rows counted from a segment's own first row. The host does not read ptr: a program for each window of
+CHUNK rows of x searches for the pieces that start in it. Partial sums are merged in a fixed order.
 """
 
-# Kernels are written in Triton's language, which has no use for annotations other than constexpr.
-# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+# Triton kernels have no annotations other than constexpr.
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False, disallow-untyped-calls=False
+# mypy: disallow-untyped-decorators=False
 from __future__ import annotations
 
 from functools import cache
@@ -26,7 +27,7 @@ POWERS = 16  # a power of two above the highest order: rows 0 .. order of it are
 
 @triton.jit
 def segment_rows(ptr, segment, n_rows):
-    """First and last row of a segment, inside x whatever ptr holds."""
+    """First and last row of a segment, clamped to the rows of x."""
     first = tl.minimum(tl.maximum(tl.load(ptr + segment), 0), n_rows)
     last = tl.minimum(tl.maximum(tl.load(ptr + segment + 1), first), n_rows)
     return first, last
@@ -34,7 +35,7 @@ def segment_rows(ptr, segment, n_rows):
 
 @triton.jit
 def _segment_of(ptr, row, n_segments, steps):
-    """The last segment that starts at a row or before, by bisection."""
+    """The last segment that starts at a row or before it, by bisection."""
     low = row * 0
     high = low + n_segments
     for _ in range(steps):
@@ -47,7 +48,7 @@ def _segment_of(ptr, row, n_segments, steps):
 
 @triton.jit
 def piece(ptr, window, slot, n_rows, n_segments, steps, CHUNK: tl.constexpr):
-    """Segment, its rows, and the first row of the piece of a long one that starts in a window (-1: none)."""
+    """A segment, its rows, and the first row of the piece of it that starts in a window (-1: none; short segments)."""
     begin = window * CHUNK
     end = tl.minimum(begin + CHUNK, n_rows)
     segment = _segment_of(ptr, tl.where(slot == 0, begin, end - 1), n_segments, steps)
@@ -61,7 +62,7 @@ def piece(ptr, window, slot, n_rows, n_segments, steps, CHUNK: tl.constexpr):
 
 @triton.jit
 def _power_sums(x, stride, first, last, columns, D, POWERS: tl.constexpr, ROWS: tl.constexpr, ORDER: tl.constexpr):
-    """The mean, and sums of powers 0 .. ORDER about it [POWERS, columns], in float64."""
+    """The mean and the sums of powers 0 .. ORDER about it [POWERS, columns], in float64."""
     inside = columns < D
     shift = tl.load(x + first * stride + columns, mask=inside, other=0.0)
     shift = shift.to(tl.float64 if x.dtype.element_ty == tl.float64 else tl.float32)
@@ -96,7 +97,7 @@ def _power_sums(x, stride, first, last, columns, D, POWERS: tl.constexpr, ROWS: 
 
 @triton.jit
 def _shifted(sums, by, binomials, POWERS: tl.constexpr, ORDER: tl.constexpr):
-    """Sums of powers about a point ``by`` lower: the binomial theorem, row by row."""
+    """Sums of powers about a point lower by `by` (binomial theorem)."""
     which = tl.arange(0, POWERS)
     out = tl.zeros_like(sums)
     for j in tl.static_range(0, ORDER + 1):
@@ -119,7 +120,7 @@ def _signed_root(k, m: tl.constexpr):
     size = tl.abs(k)
     safe = tl.where(size > 0, size, 1.0)
     root = tl.exp2(tl.log2(safe) / m)
-    root = root - (root - safe / _power(root, m - 1)) / m  # one Newton step past the exponential's last bits
+    root = root - (root - safe / _power(root, m - 1)) / m  # a Newton step corrects the rounding of exp2 and log2
     return tl.where(size > 0, tl.where(k < 0, -root, root), k)
 
 
@@ -165,7 +166,7 @@ def _segments_kernel(
     POWERS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHUNK: tl.constexpr,
     ORDER: tl.constexpr, ROOT: tl.constexpr,
 ):  # fmt: skip
-    """Segments of up to CHUNK rows, empty ones too (their sums are 0)."""
+    """Segments of up to CHUNK rows; those of empty ones are 0."""
     segment = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     first, last = segment_rows(ptr, segment, n_rows)
@@ -174,10 +175,10 @@ def _segments_kernel(
             mean, sums = _power_sums(x, stride, first, last, columns, D, POWERS, ROWS, ORDER)
             _write(out, residual, segment, columns, D, mean, sums, binomials, order, POWERS, ORDER, ROOT)
         else:
-            nothing = tl.zeros((COLUMNS,), out.dtype.element_ty)
-            tl.store(residual + segment * D + columns, nothing, mask=columns < D)
+            zeros = tl.zeros((COLUMNS,), out.dtype.element_ty)
+            tl.store(residual + segment * D + columns, zeros, mask=columns < D)
             for m in tl.static_range(ORDER):
-                tl.store(out + (segment * order + m) * D + columns, nothing, mask=columns < D)
+                tl.store(out + (segment * order + m) * D + columns, zeros, mask=columns < D)
 
 
 @triton.jit
@@ -185,7 +186,7 @@ def _chunks_kernel(
     x, ptr, partials, stride, D, n_rows, n_segments, steps,
     POWERS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHUNK: tl.constexpr, ORDER: tl.constexpr,
 ):  # fmt: skip
-    """Partial sums [2 * windows, ORDER + 2, D], a mean and powers 0 .. ORDER, of pieces of long segments."""
+    """Partial sums [2 * windows, ORDER + 2, D] of pieces of long segments: mean and powers 0 .. ORDER."""
     window, slot = tl.program_id(0).to(tl.int64), tl.program_id(1)
     columns = tl.program_id(2) * COLUMNS + tl.arange(0, COLUMNS)
     _, _, last, start = piece(ptr, window, slot, n_rows, n_segments, steps, CHUNK)
@@ -204,7 +205,7 @@ def _merge_kernel(
     ptr, partials, out, residual, binomials, D, n_rows, n_segments, steps, order,
     POWERS: tl.constexpr, COLUMNS: tl.constexpr, CHUNK: tl.constexpr, ORDER: tl.constexpr, ROOT: tl.constexpr,
 ):  # fmt: skip
-    """The long segment that begins in a window: its pieces about their joint mean, in row order."""
+    """Merge the pieces of the long segment that starts in a window about their joint mean, in row order."""
     window, slot = tl.program_id(0).to(tl.int64), tl.program_id(1)
     columns = tl.program_id(2) * COLUMNS + tl.arange(0, COLUMNS)
     segment, first, last, start = piece(ptr, window, slot, n_rows, n_segments, steps, CHUNK)
@@ -230,8 +231,8 @@ def _merge_kernel(
         _write(out, residual, segment, columns, D, mean, total, binomials, order, POWERS, ORDER, ROOT)
 
 
-def cumulants_triton(x: Tensor, ptr: Tensor, order: int, root: bool, residual: bool) -> tuple[Tensor, Tensor]:
-    """Cumulants [n_systems, order, D] and, where asked for, what rounding left of the mean [n_systems, D]."""
+def segment_cumulants_triton(x: Tensor, ptr: Tensor, order: int, root: bool, residual: bool) -> tuple[Tensor, Tensor]:
+    """Cumulants [n_systems, order, D] and, if requested, the residuals of the rounded means [n_systems, D]."""
     x, ptr = x.contiguous(), ptr.contiguous()
     n_systems, columns, wide = ptr.size(0) - 1, x.size(1), output_dtype(x.dtype)
     out = x.new_empty((n_systems, order, columns), dtype=wide)

@@ -1,7 +1,7 @@
-// Segments from tiles: the sums of several tiles meet in double in the state of a segment; from sums to cumulants.
+// Sums of tiles are merged in double into the state of a segment; cumulants come from these sums.
 #pragma once
 #include "segment_cumulants_work.h"
-#include "tile.h"
+#include "segment_cumulants_tile.h"
 
 namespace latentcmp {
 namespace {
@@ -23,7 +23,7 @@ inline Columns panel_columns(int64_t columns, int panel, int panels) {
   return {first, count, (count + L - 1) / L * L};
 }
 
-// Columns of the state: those of a tile, which has at least a pack of them.
+// Columns of the state: those of a tile, at least one pack.
 template <class T>
 inline int state_columns(Columns col) {
   return col.count < LANES<T> ? LANES<T> : col.count;
@@ -34,9 +34,9 @@ inline int panel_count(int64_t columns) {
   return columns <= PANEL ? 1 : int((columns + PANEL - 1) / PANEL);
 }
 
-// The rows as T, in place where they are T and wide enough, otherwise converted into the scratch tile.
+// The rows as T: in place where x is T and at least a pack wide, else converted into the scratch tile.
 template <class X, class T>
-inline Tile<T> stage(const LcSegments& in, int64_t row, int rows, Columns col, Scratch<T>& s) {
+inline Tile<T> stage(const LcSegmentCumulants& in, int64_t row, int rows, Columns col, Scratch<T>& s) {
   const X* x = static_cast<const X*>(in.x) + row * in.row_stride + col.first;
   const char* ahead = reinterpret_cast<const char*>(x) + FETCH_BYTES;
   if constexpr (sizeof(X) == sizeof(T))
@@ -49,7 +49,7 @@ inline Tile<T> stage(const LcSegments& in, int64_t row, int rows, Columns col, S
   return {s.tile, col.width, rows, state_columns<T>(col), ahead};
 }
 
-// Sums of a tile about its centre, free of scale, in double, for one double pack of the block's columns.
+// Unscaled sums of a tile about its centre, in double, for one double pack of the block's columns.
 template <class T, int K>
 LC_INLINE Pack<double> tile_sums(const Block<T>& b, int c, int rows, Pack<double> (&sum)[K + 1]) {
   sum[0] = Pack<double>{} + double(rows);
@@ -73,7 +73,7 @@ LC_INLINE void store_sums(double* to, int64_t stride, const Pack<double> (&sum)[
   for_each<1, K>([&](auto k) LC_INLINED { store(to + (k.value - 1) * stride, sum[k.value]); });
 }
 
-// Takes one double pack at c of the block into the state at slot.
+// Merges one double pack at c of the block into the state at slot.
 template <class T, int K>
 LC_INLINE void add_to_state(Scratch<T>& s, int c, int slot, int rows, bool is_first) {
   Pack<double> tile[K + 1], sum[K + 1];
@@ -88,7 +88,7 @@ LC_INLINE void add_to_state(Scratch<T>& s, int c, int slot, int rows, bool is_fi
   store_sums<K>(s.state + slot, PADDED, sum);
 }
 
-// Where the results of one pack of columns go: row m of a segment's output, and the residual of the mean.
+// Destination of one pack of columns: row m of a segment's output, and the residual of the mean.
 template <class T>
 struct Target {
   T* out;
@@ -96,13 +96,13 @@ struct Target {
   T* residual;      // or null
   int order;
   bool root;
-  bool streaming;   // past the caches
-  int64_t columns;  // from this one to the end; fewer than a pack where x has no more
+  bool streaming;   // non-temporal stores
+  int64_t columns;  // from this one to the last of x; can be fewer than a pack
 };
 
 template <class T>
 inline Target<T> target(const Forward& job, int64_t segment, int64_t column, int64_t columns) {
-  const LcSegments& in = *job.in;
+  const LcSegmentCumulants& in = *job.in;
   T* residual = job.residual ? static_cast<T*>(job.residual) + segment * in.columns + column : nullptr;
   T* out = static_cast<T*>(job.out) + segment * in.order * in.columns + column;
   return {out, in.columns, residual, in.order, in.root != 0, job.streaming, columns};
@@ -119,25 +119,25 @@ LC_INLINE void put(T* to, Pack<T> v, const Target<T>& target) {
 template <class T, int K, class Sums>
 LC_INLINE void finish_pack(const Target<T>& to, Sums sums) {
   constexpr int PARTS = LANES<T> / LANES<double>;
-  Pack<double> found[K + 2][PARTS];
+  Pack<double> result[K + 2][PARTS];
   for_each<0, PARTS - 1>([&](auto part) LC_INLINED {
     Pack<double> sum[K + 1], k[K + 1];
     const Pack<double> centre = sums(part.value * LANES<double>, sum);
     cumulants_of_sums<K>(centre, sum, k);
     if (to.root) signed_roots<K>(k);
-    for_each<1, K>([&](auto m) LC_INLINED { found[m.value][part.value] = k[m.value]; });
-    found[K + 1][part.value] = k[1] - rounded<T>(k[1]);
+    for_each<1, K>([&](auto m) LC_INLINED { result[m.value][part.value] = k[m.value]; });
+    result[K + 1][part.value] = k[1] - rounded<T>(k[1]);
   });
   for_each<1, K>([&](auto m) LC_INLINED {
-    if (m.value <= to.order) put<T>(to.out + (m.value - 1) * to.stride, narrow(found[m.value]), to);
+    if (m.value <= to.order) put<T>(to.out + (m.value - 1) * to.stride, narrow(result[m.value]), to);
   });
-  if (to.residual) put<T>(to.residual, narrow(found[K + 1]), to);
+  if (to.residual) put<T>(to.residual, narrow(result[K + 1]), to);
 }
 
-// A segment of one tile: each block of columns from rows to results while it is at hand.
+// A segment of one tile: each block of columns from rows to results while it is in cache.
 template <class X, class T, int K>
 inline void one_tile(const Forward& job, int64_t segment, Columns col, Scratch<T>& s) {
-  const LcSegments& in = *job.in;
+  const LcSegmentCumulants& in = *job.in;
   const int rows = int(in.ptr[segment + 1] - in.ptr[segment]);
   Tile<T> t = stage<X, T>(in, in.ptr[segment], rows, col, s);
   for_each_block<T>(t.columns, [&](auto packs, int column, int) LC_INLINED {
@@ -150,7 +150,7 @@ inline void one_tile(const Forward& job, int64_t segment, Columns col, Scratch<T
 
 // Rows [first, last) tile by tile, of equal heights, into the state: sums about the centre of the first tile.
 template <class X, class T, int K>
-inline void reduce_rows(const LcSegments& in, int64_t first, int64_t last, Columns col, Scratch<T>& s) {
+inline void reduce_rows(const LcSegmentCumulants& in, int64_t first, int64_t last, Columns col, Scratch<T>& s) {
   const int64_t rows = last - first, tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
   for (int64_t i = 0; i < tiles; ++i) {
     const int64_t from = first + rows * i / tiles, to = first + rows * (i + 1) / tiles;
@@ -163,10 +163,10 @@ inline void reduce_rows(const LcSegments& in, int64_t first, int64_t last, Colum
   }
 }
 
-// From the state to the results.
+// Cumulants from the state.
 template <class T, int K>
 inline void finish_state(const Forward& job, int64_t segment, Columns col, Scratch<T>& s) {
-  const LcSegments& in = *job.in;
+  const LcSegmentCumulants& in = *job.in;
   const double rows = double(in.ptr[segment + 1] - in.ptr[segment]);
   for_each_block<T>(state_columns<T>(col), [&](auto packs, int column, int slot) LC_INLINED {
     for (int c = 0; c < packs.value * LANES<T>; c += LANES<T>)
@@ -185,10 +185,10 @@ inline void put_zeros(const Forward& job, int64_t segment, Columns col) {
   if (to.residual) std::memset(to.residual, 0, col.count * sizeof(T));
 }
 
-// Every segment of [first, last) short enough for one worker; the others are done in chunks.
+// Every segment of [first, last) of up to CHUNK_ROWS rows; longer ones are processed in chunks.
 template <class X, class T, int K>
 void forward_segments(const Forward& job, int64_t first, int64_t last) {
-  const LcSegments& in = *job.in;
+  const LcSegmentCumulants& in = *job.in;
   Scratch<T>& s = *static_cast<Scratch<T>*>(job.scratch());
   const int panels = panel_count<T>(in.columns);
   for (int panel = 0; panel < panels; ++panel) {
@@ -212,7 +212,7 @@ void forward_segments(const Forward& job, int64_t first, int64_t last) {
 // Rows [first, last) of a long segment into a partial state: origins, then sums 1 .. K, [K + 1, stride].
 template <class X, class T, int K>
 void forward_chunk(const Forward& job, int64_t first, int64_t last, double* partial) {
-  const LcSegments& in = *job.in;
+  const LcSegmentCumulants& in = *job.in;
   Scratch<T>& s = *static_cast<Scratch<T>*>(job.scratch());
   const int64_t stride = partial_stride(in.columns);
   const int panels = panel_count<T>(in.columns);
@@ -228,7 +228,7 @@ void forward_chunk(const Forward& job, int64_t first, int64_t last, double* part
 // Merges the partial states of one long segment in the order of its rows and writes its cumulants.
 template <class T, int K>
 void forward_merge(const Forward& job, int64_t segment, const double* partials) {
-  const LcSegments& in = *job.in;
+  const LcSegmentCumulants& in = *job.in;
   Scratch<T>& s = *static_cast<Scratch<T>*>(job.scratch());
   const int64_t rows = in.ptr[segment + 1] - in.ptr[segment], stride = partial_stride(in.columns);
   const int panels = panel_count<T>(in.columns);

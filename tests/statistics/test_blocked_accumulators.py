@@ -1,11 +1,15 @@
-"""Streamed Gram matrices and R factors against LAPACK on all rows at once, over the inputs that hurt."""
+"""Gram matrices and R factors of rows in blocks against LAPACK on all rows at once, for inputs that are hard."""
 
 import numpy as np
 import pytest
 import torch
 
-from latentcmp.statistics import streams, triangles, whitening
-from latentcmp.statistics.streams import FactorStream, GramStream
+from latentcmp.statistics import blocked_accumulators, triangles, whitening
+from latentcmp.statistics.blocked_accumulators import (
+    BlockedAccumulator,
+    BlockedFactorAccumulator,
+    BlockedGramAccumulator,
+)
 
 SIZE, ROWS = 40, 700
 CASES = (
@@ -23,7 +27,7 @@ WIDTHS = ([SIZE], [1, 16, 23], [20, 20])
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "BLOCK", 64)
+    monkeypatch.setattr(blocked_accumulators, "BLOCK", 64)
     monkeypatch.setattr(triangles, "PANEL", 16)
     monkeypatch.setattr(whitening, "PANEL", 16)
 
@@ -50,14 +54,27 @@ def rows_of(case: str) -> np.ndarray:
     return rows
 
 
+def empty(widths: list[int] | None) -> BlockedAccumulator:
+    """An accumulator of the Gram matrix, or with widths of the R factor."""
+    total = torch.zeros(SIZE, SIZE, dtype=torch.float64)
+    return BlockedGramAccumulator(total, [SIZE]) if widths is None else BlockedFactorAccumulator(total, widths)
+
+
+def add(accumulator: BlockedAccumulator, rows: np.ndarray, *cuts: int) -> None:
+    values = torch.from_numpy(rows)
+    for positions in torch.arange(len(rows)).tensor_split(cuts):
+        accumulator.add(positions, lambda out, chosen: out.copy_(values[chosen]))
+
+
+def finished(accumulator: BlockedAccumulator) -> torch.Tensor:
+    return accumulator.finish(torch.empty(SIZE, SIZE, dtype=torch.float64))
+
+
 def streamed(rows: np.ndarray, *cuts: int, widths: list[int] | None = None) -> torch.Tensor:
     """The Gram matrix of rows, or with widths their R factor."""
-    values, total = torch.from_numpy(rows), torch.zeros(SIZE, SIZE, dtype=torch.float64)
-    stream = GramStream(total) if widths is None else FactorStream(total, widths)
-    for positions in torch.arange(len(rows)).tensor_split(cuts):
-        stream.add(positions, lambda out, chosen: out.copy_(values[chosen]))
-    stream.settle()
-    return stream.total
+    accumulator = empty(widths)
+    add(accumulator, rows, *cuts)
+    return finished(accumulator)
 
 
 @pytest.mark.parametrize("widths", WIDTHS)
@@ -94,6 +111,38 @@ def test_what_one_matrix_lacks_of_another_keeps_its_digits(noise: float) -> None
 def test_cuts_do_not_change_a_bit(widths: list[int] | None) -> None:
     rows = rows_of("gaussian")
     assert torch.equal(streamed(rows, widths=widths), streamed(rows, 1, 63, 64, 65, 500, widths=widths))
+
+
+@pytest.mark.parametrize("widths", [None, *WIDTHS])
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("n", [0, 40, 64, 333, 500])
+def test_a_state_or_a_result_between_rows_does_not_change_a_bit(case: str, widths: list[int] | None, n: int) -> None:
+    rows = rows_of(case)
+    accumulator, other = empty(widths), empty(widths)
+    add(accumulator, rows[:n])
+    finished(accumulator)
+    state = {name: tensor.contiguous() for name, tensor in accumulator.state_dict().items()}
+    other.load_state_dict(state)
+    for continued in (accumulator, other):
+        add(continued, rows[n:])
+        assert torch.equal(finished(continued), streamed(rows, widths=widths))
+
+
+@pytest.mark.parametrize("widths", [None, *WIDTHS])
+def test_merged_and_compacted_accumulators_have_the_inner_products_of_all_rows(widths: list[int] | None) -> None:
+    rows = rows_of("gaussian")
+    accumulator, other = empty(widths), empty(widths)
+    add(accumulator, rows[:300])
+    add(other, rows[300:500])
+    accumulator.merge(finished(other))
+    accumulator.compact()
+    add(accumulator, rows[500:])
+    result = finished(accumulator).numpy()
+    product = result if widths is None else result.T @ result
+    np.testing.assert_allclose(product, rows.T @ rows, rtol=0, atol=1e-13 * np.abs(rows.T @ rows).max())
+    accumulator.reset()
+    add(accumulator, rows)
+    assert torch.equal(finished(accumulator), streamed(rows, widths=widths))
 
 
 @pytest.mark.parametrize("n", [0, 1, 30])

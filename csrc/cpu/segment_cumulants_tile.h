@@ -1,5 +1,5 @@
-// A tile: up to TILE_ROWS consecutive rows of one panel of columns, reduced block by block of its columns, in two
-// passes while it is in cache.
+// A tile: up to TILE_ROWS consecutive rows of one panel of columns. Each block of its columns is reduced in two passes
+// while it is in cache.
 #pragma once
 #include "simd.h"
 #include "../include/cumulants.h"
@@ -8,13 +8,13 @@ namespace latentcmp {
 namespace {
 
 constexpr int TILE_ROWS = 64;
-constexpr int PANEL = 1024;         // columns handled at once, plus what is left of a pack
+constexpr int PANEL = 1024;         // columns processed together, plus an incomplete pack
 constexpr int PADDED = PANEL + 64;
 constexpr int MAX_ORDER = 8;
 constexpr int BLOCK_PACKS = 4;
-constexpr int FETCH_BYTES = 1 << 16;  // how far ahead memory is fetched: with the tile, well inside a level-2 cache
+constexpr int FETCH_BYTES = 1 << 16;  // prefetch distance; together with the tile it fits a level-2 cache
 
-// What is summed over the rows of a tile, for a block of columns: in registers while it is formed, then here.
+// Sums over the rows of a tile for a block of columns.
 template <class T>
 struct Block {
   static constexpr int COLUMNS = BLOCK_PACKS * LANES<T>;
@@ -24,13 +24,13 @@ struct Block {
   alignas(64) T unit[COLUMNS];                // 1 / scale
 };
 
-// What one thread needs, kept between calls.
+// Memory of one thread, reused between calls.
 template <class T>
 struct Scratch {
   Block<T> block;
-  alignas(64) double origin[PADDED];               // what the state's powers are taken about
+  alignas(64) double origin[PADDED];               // centre of the powers in state
   alignas(64) double state[MAX_ORDER * PADDED];     // running sums of a segment of several tiles
-  alignas(64) T coefficient[MAX_ORDER][PADDED];    // of the gradient, with what its centred value is made of
+  alignas(64) T coefficient[MAX_ORDER][PADDED];    // of the gradient; its value is centred by the next three
   alignas(64) T centre[PADDED];
   alignas(64) T scale[PADDED];
   alignas(64) T left[PADDED];
@@ -43,11 +43,11 @@ struct Tile {
   int64_t stride;
   int rows;
   int columns;       // at least one pack
-  const char* ahead; // memory that will be wanted soon: fetched while this tile is worked on
+  const char* ahead; // memory to prefetch while this tile is processed
 };
 
-// Splits columns into blocks of BLOCK_PACKS packs, then of one; the last begins early rather than end late.
-// body(packs, first column, first column were there no overlap)
+// Splits columns into blocks of BLOCK_PACKS packs, then of one; the last one overlaps its predecessor rather than
+// exceed the columns. body(packs, first column, first column without the overlap)
 template <class T, class Body>
 inline void for_each_block(int columns, Body body) {
   constexpr int L = LANES<T>;
@@ -57,11 +57,11 @@ inline void for_each_block(int columns, Body body) {
   if (c < columns) body(Constant<1>{}, columns - L, c);
 }
 
-// How powers are scaled: order 8 of 1e-5 would vanish in float32.
+// Powers are scaled where they would underflow: the eighth power of 1e-5 does in float32.
 template <class T, int K>
 constexpr bool SCALED = K > 4 && sizeof(T) == 4;
 
-// The nearest power of two under 1 / spread, kept clear of the ends of the range, and its inverse.
+// The largest power of two below 1 / spread, clamped to a safe range, and its inverse.
 inline void store_scale(Pack<double>, double*, double*) {}
 inline void store_scale(Pack<float> spread, float* scale, float* unit) {
   typedef Pack<int32_t> Bits;
@@ -77,7 +77,7 @@ inline const char* fetch(const char* ahead) {
   return ahead + BYTES;
 }
 
-// Means of G packs of columns, about the first row: a constant column has its own value as its mean.
+// Means of G packs of columns about the first row, so that the mean of a constant column is exact.
 template <class T, int G, bool SPREAD>
 inline void block_means(Tile<T>& t, const T* x, Block<T>& b) {
   constexpr int L = LANES<T>;
@@ -144,10 +144,11 @@ inline void power_sums(Tile<T>& t, const T* x, int c, Block<T>& b) {
   });
 }
 
-// Leaves in b the centres, scales and sums of powers of PACKS packs of columns of a tile, from the one at x.
+// Writes centres, scales and sums of powers of PACKS packs of columns of a tile, from the one at x, to b.
 template <class T, int K, int PACKS>
 inline void sum_block(Tile<T>& t, const T* x, Block<T>& b) {
-  constexpr int MOST = MANY_REGISTERS ? (K > 4 ? 2 : 4) : (K > 4 ? 1 : 2), G = PACKS < MOST ? PACKS : MOST;
+  constexpr int MAX_PACKS = MANY_REGISTERS ? (K > 4 ? 2 : 4) : (K > 4 ? 1 : 2);
+  constexpr int G = PACKS < MAX_PACKS ? PACKS : MAX_PACKS;
   block_means<T, PACKS, SCALED<T, K>>(t, x, b);
   for (int c = 0; c < PACKS * LANES<T>; c += G * LANES<T>) power_sums<T, K, G>(t, x + c, c, b);
 }

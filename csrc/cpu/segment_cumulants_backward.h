@@ -1,6 +1,6 @@
-// The gradient: a polynomial in the centred value, its coefficients the same for all rows of a segment.
+// The gradient is a polynomial in the centred value with the same coefficients for all rows of a segment.
 #pragma once
-#include "forward.h"
+#include "segment_cumulants_forward.h"
 
 namespace latentcmp {
 namespace {
@@ -8,26 +8,26 @@ namespace {
 inline double tiny_of(float) { return 1.17549435e-38; }
 inline double tiny_of(double) { return 2.2250738585072014e-308; }
 
-// One double pack from p, with zeros where fewer than a pack are left.
+// One double pack from p, padded with zeros beyond `left` values.
 template <class T>
-inline Pack<double> load_some(const T* p, int64_t left) {
+inline Pack<double> load_padded(const T* p, int64_t left) {
   if (left >= LANES<double>) return load_wide(p);
-  T some[LANES<double>] = {};
-  std::memcpy(some, p, left * sizeof(T));
-  return load_wide(some);
+  T padded[LANES<double>] = {};
+  std::memcpy(padded, p, left * sizeof(T));
+  return load_wide(padded);
 }
 
-// A power of two near the standard deviation, so that powers of (x - mean) / unit stay in float32's range.
+// A power of two near the standard deviation, so that powers of (x - mean) / unit stay in the range of float32.
 inline Pack<double> unit_near(Pack<double> deviation) {
   const Pack<double> power = (Pack<double>)((PackBits)deviation & int64_t(0x7ff0000000000000));
   return zero_unless_above(deviation, 1e-30, power - 1.0) + 1.0;
 }
 
-// Into s: coefficients (of powers 0 .. K - 1 of scaled values), centre, scale and what the rounded centre
-// is off by, times the scale (left).
+// Writes to s: coefficients of powers 0 .. K - 1 of scaled values, centre, scale, and the residual of the rounded
+// centre times the scale (left).
 template <class T, int K, bool ROOT>
 inline void set_coefficients(const Backward& job, int64_t segment, Columns col, Scratch<T>& s) {
-  const LcSegments& in = *job.in;
+  const LcSegmentCumulants& in = *job.in;
   const int64_t offset = segment * in.order * in.columns + col.first;
   const T* grad = static_cast<const T*>(job.grad) + offset;
   const T* out = static_cast<const T*>(job.out) + offset;
@@ -37,8 +37,8 @@ inline void set_coefficients(const Backward& job, int64_t segment, Columns col, 
     const int64_t left = col.count - c > 0 ? col.count - c : 0;
     Pack<double> g[K + 1] = {}, k[K + 1] = {}, coefficient[K];
     for (int m = 1; m <= in.order; ++m) {
-      g[m] = load_some(grad + (m - 1) * in.columns + c, left);
-      k[m] = load_some(out + (m - 1) * in.columns + c, left);
+      g[m] = load_padded(grad + (m - 1) * in.columns + c, left);
+      k[m] = load_padded(out + (m - 1) * in.columns + c, left);
     }
     if (ROOT) through_roots<K>(g, k, tiny_of(T(0)));
     gradient_coefficients<K>(g, k, rows, coefficient);
@@ -47,7 +47,7 @@ inline void set_coefficients(const Backward& job, int64_t segment, Columns col, 
     for (int j = 0; j < K; ++j, power *= unit) store_narrow(s.coefficient[j] + c, coefficient[j] * power);
     store_narrow(s.centre + c, k[1]);
     store_narrow(s.scale + c, 1.0 / unit);
-    store_narrow(s.left + c, (residual ? load_some(residual + c, left) : Pack<double>{}) / unit);
+    store_narrow(s.left + c, (residual ? load_padded(residual + c, left) : Pack<double>{}) / unit);
   }
 }
 
@@ -80,9 +80,9 @@ inline void gradient_columns(Tile<T>& t, int c, T* to, int64_t to_stride, const 
 
 template <class T, int K, bool STREAMING>
 inline void gradient_tile(Tile<T> t, T* to, int64_t to_stride, const Scratch<T>& s) {
-  constexpr int MOST = MANY_REGISTERS ? (K > 4 ? 2 : 4) : (K > 4 ? 1 : 2);
+  constexpr int MAX_PACKS = MANY_REGISTERS ? (K > 4 ? 2 : 4) : (K > 4 ? 1 : 2);
   for_each_block<T>(t.columns, [&](auto packs, int column, int) LC_INLINED {
-    constexpr int G = packs.value < MOST ? packs.value : MOST;
+    constexpr int G = packs.value < MAX_PACKS ? packs.value : MAX_PACKS;
     for (int c = 0; c < packs.value * LANES<T>; c += G * LANES<T>)
       gradient_columns<T, K, G, STREAMING>(t, column + c, to, to_stride, s);
   });
@@ -90,7 +90,7 @@ inline void gradient_tile(Tile<T> t, T* to, int64_t to_stride, const Scratch<T>&
 
 template <class X, class T, int K>
 inline void backward_tile(const Backward& job, int64_t row, int rows, Columns col, Scratch<T>& s) {
-  const LcSegments& in = *job.in;
+  const LcSegmentCumulants& in = *job.in;
   Tile<T> t = stage<X, T>(in, row, rows, col, s);
   X* dx = static_cast<X*>(job.dx) + row * in.columns + col.first;
   if (t.x != s.tile) {
@@ -99,14 +99,14 @@ inline void backward_tile(const Backward& job, int64_t row, int rows, Columns co
                   : gradient_tile<T, K, false>(t, to, in.columns, s);
     return;
   }
-  t.columns = col.width;  // in place: blocks of whole packs, none twice
+  t.columns = col.width;  // in place: whole packs, none processed twice
   gradient_tile<T, K, false>(t, s.tile, t.stride, s);
   for (int r = 0; r < rows; ++r) convert(s.tile + r * t.stride, dx + r * in.columns, col.count);
 }
 
 template <class X, class T, int K>
 void backward_chunk(const Backward& job, int64_t segment, int64_t first, int64_t last) {
-  const LcSegments& in = *job.in;
+  const LcSegmentCumulants& in = *job.in;
   Scratch<T>& s = *static_cast<Scratch<T>*>(job.scratch());
   const int panels = panel_count<T>(in.columns);
   for (int panel = 0; panel < panels && first < last; ++panel) {
