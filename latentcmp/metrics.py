@@ -19,20 +19,16 @@ better than the mean, and more is possible. Results are tensors where X is one, 
 matrix that is constant over the training rows.
 """
 
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from latentcmp.errors import InputError
 from latentcmp.measures.cross_validation import Solver, checked_alphas
 from latentcmp.measures.inputs import root_mean_square, split_rows
+from latentcmp.measures.matrices import Matrix, as_matrix, checked_split
+from latentcmp.measures.matrices import like as _like
+from latentcmp.measures.measure import ErrorName
 from latentcmp.measures.pairs import pointwise_errors
-from latentcmp.measures.registry import Measure
-from latentcmp.systems.folds import resolve_split
-
-Matrix: TypeAlias = Tensor | np.ndarray
 
 __all__ = [
     "global_reconstruction_distortion",
@@ -194,7 +190,7 @@ def local_reconstruction_error(
 
 
 def _pointwise(
-    measure: Measure,
+    measure: ErrorName,
     X: Matrix,
     Y: Matrix,
     test_idx: Any,
@@ -208,71 +204,3 @@ def _pointwise(
     rows = split_rows(matrices, train, test)
     options = {"n_local_points": n_local_points, "solver": solver, "alphas": checked_alphas(alphas)}
     return pointwise_errors(rows["X"], [rows["Y"]], measure, **options)[0]  # type: ignore[arg-type]
-
-
-def as_matrix(name: str, values: Any) -> Tensor:
-    """Return features as a finite floating-point tensor [n, D] on their device, not copied where that is possible.
-
-    Raises:
-        InputError: `values` are not such a matrix; the message names it as `name`.
-    """
-    matrix = values.detach() if isinstance(values, Tensor) else _from_array(name, values)
-    if matrix.ndim != 2:
-        raise InputError(f"{name} must be a matrix [rows, features], got shape {tuple(matrix.shape)}")
-    if not matrix.shape[1]:
-        raise InputError(f"{name} has no columns")
-    if matrix.is_complex():
-        raise InputError(f"{name} is complex; give real features")
-    if not bool(torch.isfinite(matrix).all()):
-        row = int((~torch.isfinite(matrix)).any(1).nonzero()[0, 0])
-        raise InputError(f"{name} holds a NaN or an infinity, first in row {row}; remove or correct that row")
-    return matrix if matrix.is_floating_point() else matrix.to(torch.float64)
-
-
-def _from_array(name: str, values: Any) -> Tensor:
-    try:
-        array = np.asarray(values)
-        if np.iscomplexobj(array):
-            raise InputError(f"{name} is complex; give real features")
-        shared = (
-            array.dtype in (np.float32, np.float64) and array.flags.writeable and min(array.strides, default=0) >= 0
-        )
-        return torch.from_numpy(array if shared else np.array(array, dtype=np.float64, order="C"))
-    except (TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{name} must be a matrix of numbers [rows, features]: {error}") from error
-
-
-def checked_split(
-    matrices: dict[str, Tensor], train_idx: Any = None, test_idx: Any = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the training and test positions (int64) of matrices with the same rows on the same device.
-
-    Args:
-        matrices: {name: [n, D]}.
-        train_idx: row numbers or a boolean mask; None for the complement of `test_idx`.
-        test_idx: the same for the test rows; with neither given, the rows are halved.
-
-    Raises:
-        InputError: rows or devices differ, positions are not valid, or a side has too few rows.
-    """
-    lengths = {name: len(values) for name, values in matrices.items()}
-    if len(set(lengths.values())) > 1:
-        raise InputError(f"all matrices must hold the same rows, got {_listed(lengths)} rows")
-    devices = {name: values.device for name, values in matrices.items()}
-    if len(set(devices.values())) > 1:
-        raise InputError(f"all matrices must lie on one device, got {_listed(devices)}; move them with .to(device)")
-    train, test = resolve_split(next(iter(lengths.values())), train_idx, test_idx)
-    if len(train) < 2 or len(test) < 1:
-        raise InputError(f"need at least 2 training rows and 1 test row, got {len(train)} and {len(test)}")
-    return train, test
-
-
-def _listed(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name}: {value}" for name, value in values.items())
-
-
-def _like(X: Matrix, value: Tensor) -> Matrix:
-    """Tensors in, tensors out; arrays in, arrays (or a NumPy scalar) out."""
-    return value if isinstance(X, Tensor) else value.numpy()[()]

@@ -1,4 +1,4 @@
-"""Tables in the terminal: error matrices, the configuration, what was left out, where the time went."""
+"""Tables in the terminal: measures, the configuration, structures that were left out, and the time of each part."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +11,7 @@ from rich.text import Text
 from latentcmp._runtime.devices import choose_device
 from latentcmp.comparison.config import CompareConfig
 from latentcmp.comparison.result import Comparison
-from latentcmp.measures.error_matrix import ErrorMatrix
+from latentcmp.measures.error_matrix import ErrorMatrix, FeatureValues
 from latentcmp.models.batching import BATCH_ATOMS
 
 LISTED = 10
@@ -21,7 +21,7 @@ LEVELS = {"atoms": "between atoms", "structures": "between structures (cumulants
 
 
 def show_config(console: Console, config: CompareConfig, structures: str, output: str) -> None:
-    """The resolved configuration, one key a line."""
+    """Print the resolved configuration, one key a line."""
     table = Table(title="Configuration", title_justify="left", show_header=False, box=None, padding=(0, 2))
     device = choose_device(config.device)
     shown = config.model_dump() | {
@@ -38,12 +38,12 @@ def show_config(console: Console, config: CompareConfig, structures: str, output
 
 
 def show_comparison(console: Console, comparison: Comparison) -> None:
-    """Every matrix, then notes on what was left out and where the time went."""
+    """Print every measure, then notes on structures that were left out and the time of each part."""
     for key, title in LEVELS.items():
         level = getattr(comparison, key)
-        for matrix in level or ():
+        for values in level.tables if level else ():
             rows = f"{level.n_train:,} training, {level.n_test:,} test rows"
-            console.print(matrix_table(matrix, f"{matrix.measure.upper()} {title}: {rows}", console.width))
+            console.print(values_table(values, f"{values.about.title} {title}: {rows}", console.width))
     for name, matrix in comparison.orders.items():
         console.print(matrix_table(matrix, f"GFRE of order i -> order j: {name}", console.width))
     for note in [*dominated(comparison), *notes(comparison.manifest)]:
@@ -52,29 +52,42 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
         console.print(_timing_line(comparison.timing), style="dim")
 
 
+def values_table(values: ErrorMatrix | FeatureValues, title: str, width: int = 80) -> Group:
+    """A matrix with sources in rows, or values of single matrices in one row."""
+    if isinstance(values, ErrorMatrix):
+        return matrix_table(values, title, width)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("matrix", style="bold", overflow="fold")
+    table.add_column(values.about.quantity.label, justify="right")
+    for name, value in zip(values.names, values.tolist(), strict=True):
+        table.add_row(Text(name), f"{value:.3f}")
+    return Group(Text(title, "italic"), table)
+
+
 def matrix_table(matrix: ErrorMatrix, title: str, width: int = 80) -> Group:
-    """One error matrix, sources in rows; the greener, the better rebuilt. Names too wide for columns are numbered."""
+    """A matrix with sources in rows, greener for closer pairs; names too wide for columns are numbered."""
     fits = 20 + sum(max(len(name), 6) + 2 for name in matrix.names) < width
     heads = matrix.names if fits else tuple(str(number) for number in range(1, len(matrix.names) + 1))
     rows = matrix.names if fits else tuple(f"{n} {name}" for n, name in zip(heads, matrix.names, strict=True))
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("source \\ target", style="bold", overflow="fold")
+    table.add_column("source \\ target" if matrix.about.directed else "", style="bold", overflow="fold")
     for head in heads:
         table.add_column(Text(head), justify="right", no_wrap=True, min_width=6)
+    distance = matrix.about.quantity.distance
     for name, row in zip(rows, matrix.tolist(), strict=True):
-        table.add_row(Text(name), *(Text(f"{value:.3f}", style=_shade(value)) for value in row))
+        table.add_row(Text(name), *(Text(f"{value:.3f}", style=_shade(distance(value))) for value in row))
     return Group(Text(title, "italic"), table)
 
 
 def dominated(comparison: Comparison) -> list[RenderableType]:
-    """Structures that alone carry half of the squared error of a cell: a number about them, not about the models."""
+    """Structures that alone have over half of the squared error of a cell."""
     cells: dict[str, list[str]] = {}
     for key, title in LEVELS.items():
         for matrix in getattr(comparison, key) or ():
-            for name, row in zip(matrix.names, matrix.summaries, strict=True):
+            for name, row in zip(matrix.names, matrix.summaries, strict=False):  # no summaries without row errors
                 for target, cell in zip(matrix.names, row, strict=True):
                     if cell.share > 0.5 and name != target:
-                        cells.setdefault(cell.culprit, []).append(f"{matrix.measure.upper()} {title}")
+                        cells.setdefault(cell.culprit, []).append(f"{matrix.about.title} {title}")
     return [
         Text(
             f"{culprit} alone carries over half of the squared error of {len(found)} cell{'s' * (len(found) > 1)} "
@@ -86,7 +99,7 @@ def dominated(comparison: Comparison) -> list[RenderableType]:
 
 
 def notes(manifest: dict[str, Any]) -> list[RenderableType]:
-    """What a reader must know of the structures before believing the numbers."""
+    """Structures that were left out or changed, one note for each reason."""
     found = manifest.get("structures", {})
     lines: list[RenderableType] = []
     if found.get("skipped"):

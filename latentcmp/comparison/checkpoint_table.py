@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from latentcmp.errors import InputError
-from latentcmp.measures.registry import Measure
+from latentcmp.measures.measure import ErrorName
 from latentcmp.monitor.observation import DIRECTIONS
 from latentcmp.monitor.writers import write_csv
 
-ERRORS: tuple[Measure, ...] = ("gfre", "lfre")
+ERRORS: tuple[ErrorName, ...] = ("gfre", "lfre")
 COLUMNS = (
     "checkpoint",
     "step",

@@ -1,103 +1,148 @@
-"""From what was gathered of some rows to the errors between all ordered pairs of their matrices."""
+"""From accumulated rows, or rows in memory, to the values of measures between all ordered pairs of matrices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
+import torch
 from torch import Tensor
 
 from latentcmp._runtime.devices import map_over_cores
 from latentcmp._runtime.settings import one_torch_thread
 from latentcmp.comparison.result import Level
-from latentcmp.measures.bootstrap import Owners, Summary
-from latentcmp.measures.cross_validation import Solver
-from latentcmp.measures.error_matrix import ErrorMatrix
-from latentcmp.measures.global_errors import GlobalMaps, fit_global_maps
+from latentcmp.errors import InputError
+from latentcmp.measures.bootstrap import Owners
+from latentcmp.measures.error_matrix import ErrorMatrix, FeatureValues
 from latentcmp.measures.inputs import Rows, local_points
-from latentcmp.measures.pairs import pointwise_errors
-from latentcmp.measures.registry import Measure
+from latentcmp.measures.measure import FittedMaps, Measure, MeasureOptions
+from latentcmp.measures.registry import MEASURES
 from latentcmp.statistics.accumulator import RowAccumulator
-from latentcmp.statistics.joint_moments import Columns, JointMoments
+from latentcmp.statistics.joint_moments import JointMoments
+
+Advance = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Job:
-    """Which measures, and how, between all ordered pairs of the matrices that were gathered."""
+class LevelInput:
+    """Rows of one kind (atoms, or structures) as measures take them.
 
-    measures: tuple[Measure, ...]
-    n_local_points: int | None
-    solver: Solver
-    alphas: np.ndarray
+    Args:
+        rows: scaled rows of every matrix: all of them, or a sample.
+        owners: the structure of each test row in `rows`.
+        moments: returns the joint moments of all rows, computed when first called.
+        n_train: the number of all training rows.
+        n_test: the number of all test rows.
+        complete: whether `rows` hold all test rows.
+        in_memory: whether `rows` hold all rows, training rows included, and were not accumulated.
+    """
 
-    def run(
-        self,
-        gathered: RowAccumulator,
-        structure: Callable[[int], str] = str,
-        advance: Callable[[int, int], None] = lambda done, total: None,
-        columns: Columns | None = None,
-    ) -> Level:
-        """All measures of all pairs: of the matrices, or of `columns`. `structure` names the one of a number.
-
-        A global error is that of all rows. A local one, and what stands behind both (interval, median, the structure
-        with the largest share), is that of the rows kept. `advance(done, total)` is called after each source of the
-        local errors.
-        """
-        moments = gathered.compute()
-        rows, owners, complete = self._rows(gathered, moments, structure, columns)
-        maps = fit_global_maps(moments, self.solver, self.alphas, columns) if {*self.measures} - {"lfre"} else None
-        found: dict[str, ErrorMatrix] = {}
-        for measure in self.measures:
-            if measure == "lfre" or maps is None:
-                cells = self._local_cells(list(rows.values()), owners, advance)
-            else:
-                cells = _global_cells(maps, rows, measure, owners)
-                cells = cells if complete else _with_values(cells, maps.errors(measure))
-            found[measure] = ErrorMatrix(measure, tuple(rows), cells)
-        n_train, n_test = int(moments.counts[:2].sum()), int(moments.counts[2])
-        neighbours = [[local_points(x, y, self.n_local_points) for y in rows.values()] for x in rows.values()]
-        return Level(found, n_train, n_test, neighbours if "lfre" in self.measures else None)
-
-    def _rows(
-        self,
-        gathered: RowAccumulator,
-        moments: JointMoments,
-        structure: Callable[[int], str],
-        columns: Columns | None,
-    ) -> tuple[dict[str, Rows], Owners, bool]:
-        """The rows kept, scaled as all rows are; whose the test rows are, and if they are all."""
-        with one_torch_thread():  # more would change the last bits
-            scalings = moments.scaled(columns).scalings
-        train, test = gathered.sampled("train"), gathered.sampled("test")
-        rows = {}
-        for name, scaling in scalings.items():
-            matrix, width = columns[name] if columns else (name, gathered.widths[name])
-            rows[name] = Rows(*(scaling(kept.values[matrix][:, :width].double()) for kept in (train, test)))
-        return rows, Owners([structure(number) for number in test.owners.tolist()]), test.complete
-
-    def _local_cells(
-        self, rows: list[Rows], owners: Owners, advance: Callable[[int, int], None]
-    ) -> list[list[Summary]]:
-        cells = []
-        for source in rows:  # each spreads its own batches over the cores
-            errors = pointwise_errors(
-                source, rows, "lfre", n_local_points=self.n_local_points, solver=self.solver, alphas=self.alphas
-            )
-            cells.append([owners.summarise(row_errors) for row_errors in errors])
-            advance(len(cells), len(rows))
-        return cells
+    rows: dict[str, Rows]
+    owners: Owners
+    moments: Callable[[], JointMoments]
+    n_train: int
+    n_test: int
+    complete: bool
+    in_memory: bool = False
 
 
-def _global_cells(maps: GlobalMaps, rows: dict[str, Rows], measure: Measure, owners: Owners) -> list[list[Summary]]:
-    test = {name: each.test for name, each in rows.items()}
+def accumulated(
+    accumulator: RowAccumulator, options: MeasureOptions, structure: Callable[[int], str] = str
+) -> LevelInput:
+    """Sampled rows, scaled as all rows are, and the moments of all rows.
 
-    def cells_of(source: str) -> list[Summary]:
-        return [owners.summarise(errors) for errors in maps.row_errors(source, test, measure).values()]
+    Args:
+        accumulator: the accumulated rows.
+        options: their `columns` choose the leading columns of matrices.
+        structure: names the structure of a number.
+    """
+    moments = accumulator.compute()
+    with one_torch_thread():  # more would change the last bits
+        scalings = moments.scaled(options.columns).scalings
+    train, test = accumulator.sampled("train"), accumulator.sampled("test")
+    rows = {}
+    for name, scaling in scalings.items():
+        matrix, width = options.columns[name] if options.columns else (name, accumulator.widths[name])
+        rows[name] = Rows(*(scaling(kept.values[matrix][:, :width].double()) for kept in (train, test)))
+    owners = Owners([structure(number) for number in test.owners.tolist()])
+    n_train, n_test = int(moments.counts[:2].sum()), int(moments.counts[2])
+    return LevelInput(rows, owners, lambda: moments, n_train, n_test, test.complete)
 
-    return map_over_cores(cells_of, maps.names, test[maps.names[0]].device)
+
+def pairwise_level(
+    given: LevelInput,
+    measures: Sequence[str],
+    options: MeasureOptions,
+    advance: Advance = lambda done, total: None,
+) -> Level:
+    """All measures of all ordered pairs of matrices.
+
+    Args:
+        given: the rows.
+        measures: names in `MEASURES`.
+        options: options of the measures.
+        advance: called with (done, total) sources of a measure that distributes its own work over the cores.
+    """
+    matrices, singles = {}, {}
+    for measure in (MEASURES[name] for name in measures):
+        if measure.row_errors:
+            matrices[measure.name] = _error_matrix(measure, given, options, advance)
+        elif measure.kind == "pair":
+            matrices[measure.name] = ErrorMatrix(measure.name, tuple(given.rows), _values(measure, given, options))
+        else:
+            singles[measure.name] = FeatureValues(measure.name, tuple(given.rows), _values(measure, given, options))
+    rows = given.rows.values()
+    neighbours = [[local_points(x, y, options.n_local_points) for y in rows] for x in rows]
+    return Level(matrices, given.n_train, given.n_test, neighbours if "lfre" in measures else None, singles)
 
 
-def _with_values(cells: list[list[Summary]], values: Tensor) -> list[list[Summary]]:
-    return [
-        [replace(cell, value=value) for cell, value in zip(row, found, strict=True)]
-        for row, found in zip(cells, values.tolist(), strict=True)
-    ]
+def _error_matrix(measure: Measure, given: LevelInput, options: MeasureOptions, advance: Advance) -> ErrorMatrix:
+    """Errors of the given rows with their summaries; with fitted maps the values are those of all rows."""
+    maps = measure.fit(given.moments(), options) if measure.fit and not given.in_memory else None
+    if maps:
+        errors = _errors_of_maps(maps, measure, given.rows)
+    else:
+        errors = _row_errors(measure, list(given.rows.values()), options, advance)
+    cells = [[given.owners.summarise(of_pair) for of_pair in row] for row in errors]
+    values = torch.tensor([[cell.value for cell in row] for row in cells], dtype=torch.float64)
+    if maps and not given.complete:
+        values = maps.errors(measure.name)
+        cells = [
+            [replace(cell, value=value) for cell, value in zip(*pair, strict=True)]
+            for pair in zip(cells, values.tolist(), strict=True)
+        ]
+    return ErrorMatrix(measure.name, tuple(given.rows), values, cells)
+
+
+def _errors_of_maps(maps: FittedMaps, measure: Measure, rows: Mapping[str, Rows]) -> list[list[Tensor]]:
+    """Errors [n_test] of every source (row) and target (column) under fitted maps."""
+    test = {name: of_matrix.test for name, of_matrix in rows.items()}
+    device = next(iter(test.values())).device
+    return map_over_cores(lambda source: list(maps.row_errors(source, test, measure.name).values()), list(rows), device)
+
+
+def _row_errors(measure: Measure, rows: list[Rows], options: MeasureOptions, advance: Advance) -> list[list[Tensor]]:
+    """Errors [n_test] of every source (row) and target (column)."""
+
+    def of_source(source: Rows) -> list[Tensor]:
+        assert measure.row_errors
+        return list(measure.row_errors(source, rows, options))
+
+    if not measure.parallel:
+        return map_over_cores(of_source, rows, rows[0].train.device)
+    errors = []
+    for source in rows:
+        errors.append(of_source(source))
+        advance(len(errors), len(rows))
+    return errors
+
+
+def _values(measure: Measure, given: LevelInput, options: MeasureOptions) -> Tensor:
+    """Values [n, n], or [n] of a measure of single matrices. Raises InputError for values of another shape."""
+    if measure.rows:
+        values = measure.rows(given.rows, options)
+    else:
+        assert measure.statistics
+        values = measure.statistics(given.moments(), options)
+    shape = (len(given.rows),) * (2 if measure.kind == "pair" else 1)
+    if values.shape != shape:
+        raise InputError(f"measure {measure.name} must give values of shape {shape}, got {tuple(values.shape)}")
+    return values.double().cpu()

@@ -9,15 +9,17 @@ from latentcmp._runtime.distributed import job_process_group, rank_device
 from latentcmp._runtime.progress import Progress, Timing
 from latentcmp.comparison.accumulate import ComparisonAccumulator, collect
 from latentcmp.comparison.config import CompareConfig
-from latentcmp.comparison.pairwise import Job
+from latentcmp.comparison.pairwise import accumulated, pairwise_level
 from latentcmp.comparison.plan import Plan
 from latentcmp.comparison.result import Comparison
 from latentcmp.comparison.shards import Shard, is_done, write_shard
 from latentcmp.comparison.sources import Source, open_sources
 from latentcmp.comparison.torchrun import gathered_on_rank_0
 from latentcmp.features.extract import structures_manifest
-from latentcmp.measures.cross_validation import Solver, checked_alphas
+from latentcmp.measures.cross_validation import Solver
 from latentcmp.measures.error_matrix import ErrorMatrix
+from latentcmp.measures.measure import MeasureOptions
+from latentcmp.measures.registry import DEFAULT_MEASURES
 from latentcmp.systems.read import Structures
 
 
@@ -97,8 +99,9 @@ def finish(collected: ComparisonAccumulator, timing: Timing, progress: Progress 
         kept = min(gathered.sizes.train, gathered.n_rows["train"])  # structures are fewer than atoms
         k = config.n_local_points and min(config.n_local_points, kept)
         with timing.part(label):
-            job = Job(("gfre", "lfre"), k, config.solver, checked_alphas())
-            levels[kind] = job.run(gathered, collected.names.__getitem__, _step(progress, label))
+            options = MeasureOptions(k, config.solver)
+            given = accumulated(gathered, options, collected.names.__getitem__)
+            levels[kind] = pairwise_level(given, DEFAULT_MEASURES, options, _step(progress, label))
     with timing.part("errors between orders"):
         orders = _orders(collected, config.solver, _step(progress, "errors between orders"))
     known = {label: found | collected.layers[label] for label, found in collected.manifest["models"].items()}
@@ -110,11 +113,12 @@ def _orders(
     collected: ComparisonAccumulator, solver: Solver, advance: Callable[[int, int], None]
 ) -> dict[str, ErrorMatrix]:
     """For each model the GFRE of orders 1..i rebuilding orders 1..j: what each order adds."""
-    job = Job(("gfre",), None, solver, checked_alphas())
     gathered, order, found = collected.structures, collected.manifest["order"], {}
     for label, width in gathered.widths.items():
         leading = {str(m): (label, m * width // order) for m in range(1, order + 1)}
-        found[label] = job.run(gathered, collected.names.__getitem__, columns=leading).gfre
+        options = MeasureOptions(solver=solver, columns=leading)
+        given = accumulated(gathered, options, collected.names.__getitem__)
+        found[label] = pairwise_level(given, ("gfre",), options).gfre
         advance(len(found), len(gathered.widths))
     return found
 

@@ -16,8 +16,8 @@ from latentcmp.errors import InputError
 from latentcmp.measures.cross_validation import Solver, TwoFoldCV
 from latentcmp.measures.global_paths import TRAINING, LinearMap, Source, fit_maps
 from latentcmp.measures.gram_source import GramSource
+from latentcmp.measures.measure import ErrorName
 from latentcmp.measures.procrustes import distortion, orthogonal_map
-from latentcmp.measures.registry import Measure
 from latentcmp.measures.row_source import RowSource, reduced_factors
 from latentcmp.statistics.joint import JointStatistics
 from latentcmp.statistics.joint_moments import Columns, JointMoments, Method, Scaled
@@ -40,7 +40,7 @@ class GlobalMaps:
         self._sources, self._scaled = sources, scaled
         self._widths = _widths(scaled)
 
-    def errors(self, measure: Measure = "gfre") -> Tensor:
+    def errors(self, measure: str = "gfre") -> Tensor:
         """Errors of all test rows.
 
         Args:
@@ -57,7 +57,7 @@ class GlobalMaps:
         totals = torch.stack(map_over_cores(squares, self.names, self._scaled.parts.device))
         return (totals / self._scaled.counts[RowPart.TEST]).sqrt().cpu()
 
-    def row_errors(self, source: str, rows: Mapping[str, Tensor], measure: Measure = "gfre") -> dict[str, Tensor]:
+    def row_errors(self, source: str, rows: Mapping[str, Tensor], measure: str = "gfre") -> dict[str, Tensor]:
         """Errors of rows under the maps of one source.
 
         Args:
@@ -138,7 +138,7 @@ def fit_global_maps(
 
 def global_errors(
     statistics: JointStatistics | JointMoments,
-    measure: Measure = "gfre",
+    measure: ErrorName = "gfre",
     solver: Solver = "cutoff",
     alphas: np.ndarray | None = None,
     columns: Columns | None = None,

@@ -1,20 +1,34 @@
-"""Error matrices as HTML tables for notebooks."""
+"""Matrices of values as HTML tables for notebooks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 
-def matrix_html(measure: str, names: Sequence[str], values: Sequence[Sequence[float]]) -> str:
-    """A table with one shaded cell a pair, sources in rows."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in names)
-    rows = "".join(
-        f"<tr><th style='text-align:left'>{escape(name)}</th>{''.join(map(_cell, row))}</tr>"
-        for name, row in zip(names, values, strict=True)
+def matrix_html(
+    caption: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Sequence[Sequence[float]],
+    shade: Callable[[float], float],
+) -> str:
+    """Return an HTML table with one shaded cell for each value.
+
+    Args:
+        caption: the caption of the table, plain text.
+        rows: names of the rows.
+        columns: names of the columns.
+        values: numbers, [row][column].
+        shade: darkness of a cell in [0, 1] from its value.
+    """
+
+    def cell(value: float) -> str:
+        background = f"rgba(49,104,142,{0.7 * shade(value):.2f})"
+        return f"<td style='text-align:right;background:{background}'>{value:.3f}</td>"
+
+    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    body = "".join(
+        f"<tr><th style='text-align:left'>{escape(name)}</th>{''.join(map(cell, row))}</tr>"
+        for name, row in zip(rows, values, strict=True)
     )
-    caption = f"{measure.upper()} (source in rows, target in columns)"
-    return f"<table><caption>{caption}</caption><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>"
-
-
-def _cell(value: float) -> str:
-    share = min(max(value, 0.0), 1.0)
-    return f"<td style='text-align:right;background:rgba(49,104,142,{0.7 * share:.2f})'>{value:.3f}</td>"
+    caption = f"<caption>{escape(caption)}</caption>"
+    return f"<table>{caption}<thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -10,15 +10,15 @@ from latentcmp.measures.cross_validation import Solver, TwoFoldCV
 from latentcmp.measures.global_paths import TRAINING, fit_maps
 from latentcmp.measures.inputs import Rows, local_points
 from latentcmp.measures.local import local_errors
+from latentcmp.measures.measure import ErrorName
 from latentcmp.measures.procrustes import distortion, orthogonal_map
-from latentcmp.measures.registry import Measure
 from latentcmp.measures.row_source import RowSource
 
 
 def pointwise_errors(
     source: Rows,
     targets: Sequence[Rows],
-    measure: Measure,
+    measure: ErrorName,
     *,
     n_local_points: int | None = None,
     solver: Solver = "cutoff",
@@ -45,7 +45,7 @@ def pointwise_errors(
     return _global(source, targets, measure, TwoFoldCV.of(solver, alphas, source.train.device))
 
 
-def _global(source: Rows, targets: Sequence[Rows], measure: Measure, rules: TwoFoldCV) -> list[Tensor]:
+def _global(source: Rows, targets: Sequence[Rows], measure: ErrorName, rules: TwoFoldCV) -> list[Tensor]:
     folds = RowSource.of_rows(source.train, torch.cat([target.train for target in targets], 1))
     widths = [target.width for target in targets]
     fitted = next(fit_maps([folds], widths, folds.fold_sizes, rules))

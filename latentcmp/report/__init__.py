@@ -1,1 +1,1 @@
-"""Reports: tables, figures, files."""
+"""Reports: matrices and numbers as figures and files."""

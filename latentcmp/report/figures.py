@@ -1,67 +1,86 @@
-"""Figures: the heat map of errors between models, what each cumulant order adds, a training's drift."""
+"""Figures: heat maps of measures between models, errors between cumulant orders, the drift of a training."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from latentcmp.measures.error_matrix import ErrorMatrix, FeatureValues
+from latentcmp.measures.measure import Measure
+from latentcmp.measures.registry import MEASURES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-    from latentcmp.comparison.result import Comparison
-    from latentcmp.measures.error_matrix import ErrorMatrix
-
-COLOURS = "viridis_r"
+COLUMNS = 3  # panels side by side
+TITLE_WIDTH = 40
+COLOURS = {"low": "viridis_r", "high": "viridis"}  # equal matrices are light
 ARROWS = {"to_reference": "checkpoint → {}", "from_reference": "{} → checkpoint"}
-TITLES = {
-    "gfre": "GFRE: one linear map",
-    "gfrd": "GFRD: linear against orthogonal map",
-    "lfre": "LFRE: a map for every neighbourhood",
-}
 
 
-def heatmap(comparison: "Comparison") -> "Figure":
-    """Matrices between atoms side by side: sources in rows, targets in columns, colours from 0 to 1."""
+def heatmap(tables: Sequence[ErrorMatrix | FeatureValues], n_train: int, n_test: int, rows: str = "atoms") -> "Figure":
+    """Draw matrices as heat maps, sources in rows, and values of single matrices as bars.
+
+    Heat maps share one colour bar where all are of one quantity, such as errors.
+
+    Args:
+        tables: one for each measure, at least one.
+        n_train: the number of training rows, for the title.
+        n_test: the number of test rows, for the title.
+        rows: what the rows are, for the title.
+    """
     from matplotlib.figure import Figure
 
-    matrices = list(comparison.atoms)
-    n, longest = len(comparison.models), max(map(len, comparison.models))
-    side = max(2.2, 0.75 * n) + 0.075 * longest
-    figure = Figure(figsize=(len(matrices) * (side + 0.4) + 0.9, side + 0.9), layout="compressed")
-    axes = figure.subplots(1, len(matrices), squeeze=False)[0]
-    for axis, matrix in zip(axes, matrices, strict=True):
-        image = _draw(axis, matrix, TITLES[matrix.measure])
-    figure.colorbar(image, ax=list(axes), label="error (1 = no better than the mean)", shrink=0.9, extend="max")
-    figure.suptitle(f"{comparison.atoms.n_test:,} test atoms, {comparison.atoms.n_train:,} training atoms", fontsize=10)
+    shared = all(isinstance(table, ErrorMatrix) for table in tables) and len({t.about.quantity for t in tables}) == 1
+    columns, names = min(COLUMNS, len(tables)), tables[0].names
+    lines = -(-len(tables) // columns)
+    side = max(2.2, 0.75 * len(names)) + 0.075 * max(map(len, names))
+    size = (columns * (side + (0.4 if shared else 1.0)) + (0.9 if shared else 0.2), lines * (side + 0.5) + 0.4)
+    figure = Figure(figsize=size, layout="compressed")
+    axes = list(figure.subplots(lines, columns, squeeze=False).ravel())
+    images = [_draw_table(axis, table) for axis, table in zip(axes, tables, strict=False)]
+    for axis in axes[len(tables) :]:
+        axis.set_visible(False)
+    for axis, image, table in [*zip(axes, images, tables, strict=False)][: 1 if shared else None]:
+        if image is not None:
+            quantity = table.about.quantity
+            extend = "max" if quantity.close == "low" else "neither"
+            figure.colorbar(image, ax=axes if shared else axis, label=quantity.label, shrink=0.9, extend=extend)
+    figure.suptitle(f"{n_test:,} test {rows}, {n_train:,} training {rows}", fontsize=10)
     return figure
 
 
-def cumulants(comparison: "Comparison") -> "Figure":
-    """For each model, descriptors of order i (row) rebuilding those of order j (column)."""
+def cumulants(orders: Mapping[str, ErrorMatrix]) -> "Figure":
+    """Draw for each model the errors of descriptors of order i (row) reconstructing those of order j (column).
+
+    Args:
+        orders: {model: matrix}, at least one.
+    """
     from matplotlib.figure import Figure
 
-    names = list(comparison.orders)
-    columns = min(4, len(names))
-    rows = -(-len(names) // columns)
-    order = len(comparison.orders[names[0]].names)
-    side = max(2.4, 0.55 * order + 0.6)
+    columns = min(4, len(orders))
+    rows = -(-len(orders) // columns)
+    side = max(2.4, 0.55 * max(len(matrix.names) for matrix in orders.values()) + 0.6)
     figure = Figure(figsize=(columns * side + 0.9, rows * (side + 0.25) + 0.4), layout="compressed")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis, name in zip(axes, names, strict=False):
-        image = _draw(axis, comparison.orders[name], name, "order of the target", "order of the source", slanted=False)
-    for axis in axes[len(names) :]:
+    for axis, (name, matrix) in zip(axes, orders.items(), strict=False):
+        image = _draw(axis, matrix, name, "order of the target", "order of the source", slanted=False)
+    for axis in axes[len(orders) :]:
         axis.set_visible(False)
     figure.colorbar(image, ax=list(axes), label="GFRE", shrink=0.9, extend="max")
-    figure.suptitle("Cumulants 1..i of a structure rebuilding cumulants 1..j", fontsize=10)
+    figure.suptitle("Cumulants 1..i of a structure reconstructing cumulants 1..j", fontsize=10)
     return figure
 
 
-def drift(lines: "Sequence[Mapping[str, Any]]", reference: str) -> "Figure":
-    """Errors of checkpoints against the step, in both directions, with their 90 % intervals: GFRE left, LFRE right.
+def drift(lines: Sequence[Mapping[str, Any]], reference: str) -> "Figure":
+    """Draw errors of checkpoints against the step, in both directions, with 90 % intervals: GFRE left, LFRE right.
 
-    `lines` are those of `latentcmp.comparison.checkpoints.drift`.
+    Args:
+        lines: of each checkpoint "step", and errors such as "gfre_to_reference" with "_low" and "_high".
+        reference: the name of the reference.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -75,7 +94,7 @@ def drift(lines: "Sequence[Mapping[str, Any]]", reference: str) -> "Figure":
             mean, low, high = ([line[name + end] for line in lines] for end in ("", "_low", "_high"))
             (drawn,) = axis.plot(steps, mean, marker=marker, markersize=4, label=arrow.format(short))
             axis.fill_between(steps, low, high, color=drawn.get_color(), alpha=0.15, linewidth=0)
-        axis.set_title(TITLES[measure], fontsize=10, parse_math=False)
+        axis.set_title(_title(MEASURES[measure]), fontsize=10, parse_math=False)
         axis.set_xlabel("step")
         axis.set_ylim(bottom=0)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -86,11 +105,36 @@ def drift(lines: "Sequence[Mapping[str, Any]]", reference: str) -> "Figure":
     return figure
 
 
+def _title(measure: Measure) -> str:
+    return fill(f"{measure.title}: {measure.description}", TITLE_WIDTH)
+
+
+def _draw_table(axis: "Axes", table: ErrorMatrix | FeatureValues) -> "AxesImage | None":
+    """One panel; the image of a heat map, None for bars."""
+    if isinstance(table, FeatureValues):
+        _draw_bars(axis, table)
+        return None
+    labels = ("target", "source") if table.about.directed else ("", "")
+    return _draw(axis, table, _title(table.about), *labels)
+
+
+def _draw_bars(axis: "Axes", table: FeatureValues) -> None:
+    places = np.arange(len(table.names))
+    values = table.values.numpy()
+    bars = axis.barh(places, values, color="#31688e")
+    axis.bar_label(bars, fmt="%.3g", padding=3, fontsize=8)
+    axis.set_yticks(places, table.names, fontsize=9, parse_math=False)
+    axis.invert_yaxis()
+    axis.margins(x=0.2)
+    axis.set_xlabel(table.about.quantity.label)
+    axis.set_title(_title(table.about), fontsize=10, parse_math=False)
+
+
 def _draw(
-    axis: "Axes", matrix: "ErrorMatrix", title: str, x: str = "target", y: str = "source", slanted: bool = True
+    axis: "Axes", matrix: ErrorMatrix, title: str, x: str = "target", y: str = "source", slanted: bool = True
 ) -> "AxesImage":
-    values = matrix.values.numpy()
-    image = axis.imshow(values, vmin=0, vmax=1, cmap=COLOURS)
+    values, quantity = matrix.values.numpy(), matrix.about.quantity
+    image = axis.imshow(values, vmin=quantity.low, vmax=quantity.high, cmap=COLOURS[quantity.close])
     ticks = np.arange(len(matrix.names))
     axis.set_xticks(
         ticks,
@@ -114,6 +158,6 @@ def _draw(
             ha="center",
             va="center",
             fontsize=size,
-            color="white" if value > 0.55 else "black",
+            color="white" if quantity.distance(value) > 0.55 else "black",
         )
     return image

@@ -4,10 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
-from ase import Atoms
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 
 class SystemInfo(Protocol):
@@ -47,7 +49,7 @@ class System:
     """
 
     id: str
-    atoms: Atoms
+    atoms: "Atoms"
     group: str
     subset: str = ""
 
@@ -87,7 +89,7 @@ class SystemRecord:
         return self.n_atoms
 
 
-def digest(atoms: Atoms) -> str:
+def digest(atoms: "Atoms") -> str:
     """Hash species, positions, cell and periodicity: the same on every machine and for every file order."""
     state = blake2b(digest_size=16)
     for array, dtype in (

@@ -22,7 +22,7 @@ from latentcmp.cli.tables import show_comparison
 from latentcmp.comparison.result import Comparison
 from latentcmp.errors import InputError
 from latentcmp.features.data import Features
-from latentcmp.report import files
+from latentcmp.report import outputs
 from latentcmp.report.files import check_writable
 from latentcmp.systems.read import read_systems
 from latentcmp.systems.split import rows_by_group, split_by_group
@@ -164,7 +164,7 @@ def test_a_failure_while_writing_leaves_earlier_results_whole(
     def fails(*args: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(files, "_write_json", fails)
+    monkeypatch.setattr(outputs, "OUTPUTS", (*outputs.OUTPUTS, outputs.Output("last.txt", fails)))
     with pytest.raises(InputError, match="cannot be written: disk full"):
         comparison.save(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

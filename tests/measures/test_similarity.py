@@ -1,6 +1,8 @@
 """Similarities from joint statistics against scipy, scikit-learn and n x n kernels on the rows themselves."""
 
+import doctest
 from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import scipy.spatial
 import torch
 
 from latentcmp.errors import InputError
-from latentcmp.measures import similarity
+from latentcmp.measures import distance_correlation, similarity
 from latentcmp.statistics.joint import JointStatistics
 
 N_ROWS = 90
@@ -70,6 +72,13 @@ def unbiased_cka(x: np.ndarray, y: np.ndarray) -> float:
     return unbiased_hsic(x, y) / np.sqrt(unbiased_hsic(x, x) * unbiased_hsic(y, y))
 
 
+def procrustes(x: np.ndarray, y: np.ndarray) -> float:
+    wide = max(x.shape[1], y.shape[1])
+    x, y = (np.pad(values, ((0, 0), (0, wide - values.shape[1]))) for values in (x, y))
+    disparity = scipy.spatial.procrustes(x, y)[2]  # 1 - (nuclear norm)^2: the scale of y is fitted as well
+    return np.sqrt(2 - 2 * np.sqrt(1 - min(disparity, 1)))
+
+
 def canonical_correlation(x: np.ndarray, y: np.ndarray) -> float:
     """The mean cosine of the principal angles between column spaces."""
     x, y = (scipy.linalg.orth(values, rcond=1e-10) for values in (x, y))
@@ -102,14 +111,8 @@ def test_debiased_cka_of_unrelated_rows_is_about_zero_where_the_plain_one_is_not
 @pytest.mark.parametrize("part", ["train", "test"])
 @pytest.mark.parametrize("method", METHODS)
 def test_procrustes_agrees_with_scipy(method: str, part: str) -> None:
-    def distance(x: np.ndarray, y: np.ndarray) -> float:
-        wide = max(x.shape[1], y.shape[1])
-        x, y = (np.pad(values, ((0, 0), (0, wide - values.shape[1]))) for values in (x, y))
-        disparity = scipy.spatial.procrustes(x, y)[2]  # 1 - (nuclear norm)^2: the scale of y is fitted as well
-        return np.sqrt(2 - 2 * np.sqrt(1 - min(disparity, 1)))
-
     found = similarity.procrustes_distance(statistics(method), part=part)  # type: ignore[arg-type]
-    np.testing.assert_allclose(found, of_pairs(distance, part), rtol=1e-9, atol=1e-7)
+    np.testing.assert_allclose(found, of_pairs(procrustes, part), rtol=1e-9, atol=1e-7)
     # The direction that "c" lacks is zero in an R factor, in a Gram matrix the root of its rounding, of either sign.
     assert found.diagonal().max() < {"qr": 1e-13, "gram": 1e-7}[method]
 
@@ -159,6 +162,58 @@ def test_effective_ranks_agree_with_eigenvalues_of_the_covariance(method: str, p
     )
     found = similarity.effective_rank(statistics(method), kind="participation", part=part)  # type: ignore[arg-type]
     np.testing.assert_allclose(found, ratios, rtol=1e-10)
+
+
+FUNCTIONS: dict[str, tuple[Callable[..., object], dict[str, object], Callable[[np.ndarray, np.ndarray], float]]] = {
+    "linear_cka": (similarity.linear_cka, {}, biased_cka),
+    "debiased": (similarity.linear_cka, {"debiased": True}, unbiased_cka),
+    "procrustes": (similarity.procrustes_distance, {}, procrustes),
+    "cca": (similarity.cca, {}, canonical_correlation),
+    "svcca": (similarity.svcca, {}, lambda x, y: canonical_correlation(leading(x), leading(y))),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_two_matrices_give_a_scalar_of_their_kind(name: str) -> None:
+    function, options, oracle = FUNCTIONS[name]
+    x, y = features()["a"], features()["b"].astype(np.float32)
+    centred = [rows.astype(np.float64) - rows.mean(0, dtype=np.float64) for rows in (x, y)]
+    expected = oracle(*centred)
+    found = function(x, y, **options)
+    assert isinstance(found, np.float64)
+    assert found == pytest.approx(expected, rel=1e-8)
+    tensor = function(torch.from_numpy(x), torch.from_numpy(y), **options)
+    assert isinstance(tensor, torch.Tensor)
+    assert tensor.shape == ()
+    assert float(tensor) == found
+
+
+def test_one_matrix_gives_its_rank() -> None:
+    x = features()["b"]
+    values = np.linalg.eigvalsh(np.cov(x.T))
+    share = values / values.sum()
+    assert similarity.effective_rank(x) == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-10)
+    assert similarity.effective_rank(x, kind="participation") == pytest.approx(1 / (share**2).sum(), rel=1e-10)
+
+
+@pytest.mark.parametrize("module", [similarity, distance_correlation])
+def test_examples_give_what_they_print(module: ModuleType) -> None:
+    assert doctest.testmod(module).attempted > 0
+    assert doctest.testmod(module).failed == 0
+
+
+def test_matrices_that_do_not_fit_are_named() -> None:
+    x, y = features()["a"], features()["b"]
+    with pytest.raises(InputError, match="same rows, got 90 and 80 rows"):
+        similarity.linear_cka(x, y[:80])
+    with pytest.raises(InputError, match="give two matrices with the same rows, or joint statistics"):
+        similarity.cca(x)  # type: ignore[call-overload]
+    with pytest.raises(InputError, match="give them alone, or two matrices"):
+        similarity.svcca(statistics("qr"), y)  # type: ignore[call-overload]
+    with pytest.raises(InputError, match="Y is constant over the 90 rows"):
+        similarity.procrustes_distance(x, np.full_like(y, 0.1))
+    with pytest.raises(InputError, match="at least 2 rows, got 1"):
+        similarity.effective_rank(x[:1])
 
 
 def test_bad_input_is_named() -> None:

@@ -1,0 +1,127 @@
+"""The interface of a measure: its name, how its values are shown, and the functions that compute it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from latentcmp.errors import InputError
+from latentcmp.measures.cross_validation import Solver, checked_alphas
+from latentcmp.measures.inputs import Rows
+from latentcmp.statistics.joint_moments import Columns, JointMoments
+
+ErrorName = Literal["gfre", "gfrd", "lfre"]
+Kind = Literal["pair", "single"]
+Needs = Literal["statistics", "rows", "row_errors"]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """The meaning of the values of a measure and the range they are drawn on.
+
+    Args:
+        label: what the numbers are, for colour bars and axes.
+        low: the lower end of the colour scale.
+        high: the upper end of the colour scale.
+        close: which end of the range equal matrices have.
+    """
+
+    label: str
+    low: float = 0.0
+    high: float = 1.0
+    close: Literal["low", "high"] = "high"
+
+    def distance(self, value: float) -> float:
+        """The position of a value on the scale: 0 for equal matrices, 1 at the other end, clipped to [0, 1]."""
+        share = min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
+        return share if self.close == "low" else 1 - share
+
+
+ERROR = Quantity("error (1 = no better than the mean)", close="low")
+SIMILARITY = Quantity("similarity")
+DISTANCE = Quantity("distance", high=2**0.5, close="low")
+DIRECTIONS = Quantity("number of directions")
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """Options that measures share; each uses those it needs.
+
+    Args:
+        n_local_points: k of local errors; None for the smaller width of the pair.
+        solver: "cutoff" (truncated SVD) or "ridge".
+        alphas: ascending relative regularisation strengths.
+        columns: {name: (matrix, n)} to compare the first n columns of matrices; None to compare the matrices.
+    """
+
+    n_local_points: int | None = None
+    solver: Solver = "cutoff"
+    alphas: np.ndarray = field(default_factory=checked_alphas)
+    columns: Columns | None = None
+
+
+class FittedMaps(Protocol):
+    """Maps between all ordered pairs of matrices, fitted to the joint moments of all rows."""
+
+    def errors(self, measure: str) -> Tensor:
+        """Return the errors [n, n] of all test rows."""
+
+    def row_errors(self, source: str, rows: Mapping[str, Tensor], measure: str) -> Mapping[str, Tensor]:
+        """Return the errors {target: [m]} of scaled rows {name: [m, D]} under the maps of a source."""
+
+
+OfStatistics = Callable[[JointMoments, MeasureOptions], Tensor]
+OfRows = Callable[[Mapping[str, Rows], MeasureOptions], Tensor]
+FitMaps = Callable[[JointMoments, MeasureOptions], FittedMaps]
+RowErrors = Callable[[Rows, Sequence[Rows], MeasureOptions], Sequence[Tensor]]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of feature matrices, computed from their joint statistics, their rows, or errors of test rows.
+
+    Args:
+        name: the identifier it is requested by, and the name of its files.
+        title: the short name in tables and figures.
+        description: what it measures, in a few words.
+        directed: whether the value of (source, target) differs from that of (target, source).
+        kind: "pair" for one value a pair of matrices, "single" for one value a matrix.
+        quantity: the meaning and the range of the values.
+        statistics: values [n, n] (or [n] of kind "single") of all rows, from their joint moments.
+        rows: values [n, n] (or [n]) from scaled rows by name: the sampled ones where a comparison keeps a sample.
+        row_errors: errors [n_test] of each target reconstructed from a source, from all their rows. The value is their
+            root mean square; they give its interval and median.
+        fit: maps fitted to the joint moments of accumulated rows, which give the errors of all rows and of the sample
+            in place of `row_errors`.
+        parallel: whether `row_errors` distributes its own work over the cores.
+
+    Raises:
+        InputError: `name` is not an identifier, or no function is given.
+    """
+
+    name: str
+    title: str
+    description: str
+    directed: bool = False
+    kind: Kind = "pair"
+    quantity: Quantity = SIMILARITY
+    statistics: OfStatistics | None = None
+    rows: OfRows | None = None
+    row_errors: RowErrors | None = None
+    fit: FitMaps | None = None
+    parallel: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise InputError(f"the name of a measure must be an identifier, got {self.name!r}")
+        if not (self.statistics or self.rows or self.row_errors):
+            raise InputError(f"measure {self.name} needs a function: statistics, rows or row_errors")
+
+    @property
+    def needs(self) -> Needs:
+        """What the measure is computed from."""
+        if self.row_errors:
+            return "row_errors"
+        return "rows" if self.rows else "statistics"
