@@ -38,6 +38,11 @@ class Level:
     def __iter__(self) -> Iterator[ErrorMatrix]:
         return iter(self.matrices.values())
 
+    def pairs(self, measure: str) -> ErrorMatrix:
+        """The matrix of a measure of pairs. Raises AttributeError where it was not computed."""
+        matrix: ErrorMatrix = getattr(self, measure)
+        return matrix
+
     def __getattr__(self, measure: str) -> Any:
         tables = {**self.__dict__.get("matrices", {}), **self.__dict__.get("singles", {})}
         if measure in tables:
@@ -68,17 +73,17 @@ class Comparison:
     @property
     def gfre(self) -> ErrorMatrix:
         """Global feature reconstruction errors between atoms."""
-        return self.atoms.gfre
+        return self.atoms.pairs("gfre")
 
     @property
     def gfrd(self) -> ErrorMatrix:
         """Global feature reconstruction distortions between atoms."""
-        return self.atoms.gfrd
+        return self.atoms.pairs("gfrd")
 
     @property
     def lfre(self) -> ErrorMatrix:
         """Local feature reconstruction errors between atoms."""
-        return self.atoms.lfre
+        return self.atoms.pairs("lfre")
 
     def report(self) -> Report:
         """The tables and numbers that files and figures are made of."""

@@ -48,7 +48,8 @@ def distance_correlation(X: Matrix, Y: Matrix, *, unbiased: bool = False) -> Ten
         1.0 0.971695
     """
     pair = paired(X, Y)
-    return like(X, distance_correlations(pair, unbiased)[0, 1])
+    value: Tensor | np.float64 = like(X, distance_correlations(pair, unbiased)[0, 1])
+    return value
 
 
 def distance_correlations(matrices: Mapping[str, Tensor], unbiased: bool = False) -> Tensor:

@@ -8,24 +8,22 @@ InputError for fewer than 2 rows, for a matrix that is constant over them and fo
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, overload
+from typing import Literal, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from latentcmp.errors import InputError
+from latentcmp.measures.centred_rows import CentredRows, Statistics, centred_rows
 from latentcmp.measures.distance_correlation import distance_correlation
-from latentcmp.measures.matrices import Matrix, as_matrix, like, paired
+from latentcmp.measures.matrices import Matrix
 from latentcmp.measures.procrustes import orthogonal_map, padded
-from latentcmp.statistics.augmented import Centred, check_spread
-from latentcmp.statistics.joint import JointStatistics
-from latentcmp.statistics.joint_moments import JointMoments, Part
+from latentcmp.statistics.augmented import Centred
+from latentcmp.statistics.joint_moments import Part
 
 __all__ = ["cca", "distance_correlation", "effective_rank", "linear_cka", "procrustes_distance", "svcca"]
 
-Statistics: TypeAlias = JointStatistics | JointMoments
 Kind = Literal["entropy", "participation"]
 CUTOFF = 1e-9  # of the largest singular value: the smallest relative strength of the reconstruction errors
 
@@ -69,7 +67,7 @@ def linear_cka(
         >>> print(round(similarity.linear_cka(x, 5 - 2 * x), 6), round(similarity.linear_cka(x, x % 7), 6))
         1.0 0.748915
     """
-    given = _given(X, Y, part)
+    given = centred_rows(X, Y, part)
     aligned = _pairwise(list(given.rows.factors.values()), lambda x, y: (x.T @ y).square().sum())
     if debiased:
         aligned = _unbiased(aligned, given.rows)
@@ -119,7 +117,7 @@ def procrustes_distance(
         >>> print(round(similarity.procrustes_distance(x, x**3), 6))
         0.291338
     """
-    given = _given(X, Y, part)
+    given = centred_rows(X, Y, part)
     return given.result(_pairwise(list(given.rows.factors.values()), _rotated_difference))
 
 
@@ -159,7 +157,7 @@ def cca(
         >>> print(round(similarity.cca(x, mixed), 6), round(similarity.cca(x, x % 5), 6))
         1.0 0.305355
     """
-    return _mean_correlations(_given(X, Y, part), cutoff, variance=1.0)
+    return _mean_correlations(centred_rows(X, Y, part), cutoff, variance=1.0)
 
 
 @overload
@@ -203,7 +201,7 @@ def svcca(
         >>> print(round(similarity.svcca(x, x % 5, variance=0.9), 6))
         0.231103
     """
-    return _mean_correlations(_given(X, Y, part), cutoff, variance)
+    return _mean_correlations(centred_rows(X, Y, part), cutoff, variance)
 
 
 @overload
@@ -234,53 +232,13 @@ def effective_rank(X: Statistics | Matrix, *, kind: Kind = "entropy", part: Part
     """
     if kind not in ("entropy", "participation"):
         raise InputError(f"kind must be entropy or participation, got {kind!r}")
-    given = _given(X, X, part)
+    given = centred_rows(X, X, part)
     ranks = []
     for factor in given.rows.factors.values():
         values = torch.linalg.svdvals(factor).square()
         share = values / values.sum()
         ranks.append(torch.special.entr(share).sum().exp() if kind == "entropy" else 1 / share.square().sum())
     return given.result(torch.stack(ranks))
-
-
-@dataclass(frozen=True)
-class _Given:
-    """Centred rows, and the matrix that a scalar is returned for; None where all pairs are."""
-
-    rows: Centred
-    kind: str
-    matrix: Matrix | None
-
-    def result(self, values: Tensor) -> Any:
-        """All values of statistics, else the one of (X, Y), or of X where there is one for each matrix."""
-        return values if self.matrix is None else like(self.matrix, values.flatten()[values.dim() - 1])
-
-
-def _given(X: Statistics | Matrix, Y: Any, part: Part) -> _Given:
-    if isinstance(X, JointStatistics | JointMoments):
-        moments = X.compute() if isinstance(X, JointStatistics) else X
-        if Y is not None and Y is not X:
-            raise InputError("joint statistics hold all matrices already; give them alone, or two matrices")
-        return _Given(moments.centred(part), f"{part} rows", None)
-    if Y is None:
-        raise InputError("give two matrices with the same rows, or joint statistics")
-    return _Given(_centred({"X": as_matrix("X", X)} if Y is X else paired(X, Y)), "rows", X)
-
-
-def _centred(matrices: dict[str, Tensor]) -> Centred:
-    """Rows about their mean, of unit Frobenius norm. Raises InputError for fewer than 2 rows and constant matrices."""
-    n = len(next(iter(matrices.values())))
-    if n < 2:
-        raise InputError(f"similarities need at least 2 rows, got {n}")
-    factors, squares = {}, []
-    for name, values in matrices.items():
-        rows, mean = values.double(), values.double().mean(0)
-        norm = (rows - mean).norm()
-        check_spread(name, norm / n**0.5, mean, f"{n} rows")
-        factors[name] = (rows - mean) / norm
-        squares.append(factors[name].square().sum(1))
-    stacked = torch.stack(squares)
-    return Centred(factors, stacked @ stacked.T, n, 0.0)
 
 
 def _pairwise(matrices: list[Tensor], measure: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -294,7 +252,7 @@ def _pairwise(matrices: list[Tensor], measure: Callable[[Tensor, Tensor], Tensor
 
 
 def _unbiased(aligned: Tensor, centred: Centred) -> Tensor:
-    """n (n - 3) times the unbiased HSIC, from ||X'Y||_F^2 of rows that are centred and of unit Frobenius norm.
+    """The unbiased HSIC times n (n - 3), from ||X'Y||_F^2 of rows that are centred and of unit Frobenius norm.
 
     With zeroed diagonals K1 = -(||x_i||^2) and tr(KL) = ||X'Y||_F^2 - sum ||x_i||^2 ||y_i||^2, and off the diagonal
     centring changes nothing, because it adds terms that depend on one of the two rows alone.
@@ -308,10 +266,11 @@ def _unbiased(aligned: Tensor, centred: Centred) -> Tensor:
 def _rotated_difference(x: Tensor, y: Tensor) -> Tensor:
     """||X - Y Q||_F by its definition: as a difference of numbers near 1 it could not fall under 1e-8."""
     rotation = orthogonal_map(y, x)
-    return (padded(x, len(rotation)) - padded(y, len(rotation)) @ rotation).norm()
+    difference = padded(x, len(rotation)) - padded(y, len(rotation)) @ rotation
+    return difference.norm()
 
 
-def _mean_correlations(given: _Given, cutoff: float, variance: float) -> Any:
+def _mean_correlations(given: CentredRows, cutoff: float, variance: float) -> Tensor | np.float64:
     if not (0 <= cutoff < 1 and 0 < variance <= 1):
         raise InputError(f"cutoff must lie in [0, 1) and variance in (0, 1], got {cutoff} and {variance}")
     cutoff = max(cutoff, given.rows.rcond)

@@ -1,0 +1,70 @@
+"""The rows that similarities compare: of two matrices, or of all matrices of joint statistics."""
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentcmp.errors import InputError
+from latentcmp.measures.matrices import Matrix, as_matrix, like, paired
+from latentcmp.statistics.augmented import Centred, check_spread
+from latentcmp.statistics.joint import JointStatistics
+from latentcmp.statistics.joint_moments import JointMoments, Part
+
+Statistics: TypeAlias = JointStatistics | JointMoments
+
+
+@dataclass(frozen=True)
+class CentredRows:
+    """Centred rows of matrices, and the form of the result.
+
+    Args:
+        rows: the rows about their mean, of unit Frobenius norm.
+        kind: what the rows are, for messages.
+        matrix: the matrix X that a scalar is returned for; None where the values of all pairs are.
+    """
+
+    rows: Centred
+    kind: str
+    matrix: Matrix | None
+
+    def result(self, values: Tensor) -> Tensor | np.float64:
+        """All values of statistics, else the one of (X, Y), or of X where there is one for each matrix."""
+        if self.matrix is None:
+            return values
+        value: Tensor | np.float64 = like(self.matrix, values.flatten()[values.dim() - 1])
+        return value
+
+
+def centred_rows(X: Statistics | Matrix, Y: Any, part: Part) -> CentredRows:
+    """Centred rows of X and Y (of X alone where Y is X), or of all matrices of joint statistics.
+
+    Raises:
+        InputError: the arguments are neither, rows do not fit, or a matrix is constant or not finite.
+    """
+    if isinstance(X, JointStatistics | JointMoments):
+        moments = X.compute() if isinstance(X, JointStatistics) else X
+        if Y is not None and Y is not X:
+            raise InputError("joint statistics hold all matrices already; give them alone, or two matrices")
+        return CentredRows(moments.centred(part), f"{part} rows", None)
+    if Y is None:
+        raise InputError("give two matrices with the same rows, or joint statistics")
+    return CentredRows(_centred({"X": as_matrix("X", X)} if Y is X else paired(X, Y)), "rows", X)
+
+
+def _centred(matrices: dict[str, Tensor]) -> Centred:
+    """Rows about their mean, of unit Frobenius norm. Raises InputError for fewer than 2 rows and constant matrices."""
+    n = len(next(iter(matrices.values())))
+    if n < 2:
+        raise InputError(f"similarities need at least 2 rows, got {n}")
+    factors, squares = {}, []
+    for name, values in matrices.items():
+        rows, mean = values.double(), values.double().mean(0)
+        norm = (rows - mean).norm()
+        check_spread(name, norm / n**0.5, mean, f"{n} rows")
+        factors[name] = (rows - mean) / norm
+        squares.append(factors[name].square().sum(1))
+    stacked = torch.stack(squares)
+    return Centred(factors, stacked @ stacked.T, n, 0.0)
