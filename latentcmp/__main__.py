@@ -3,7 +3,7 @@
 import sys
 from importlib.util import find_spec
 
-CLI_PACKAGES = ("typer", "rich", "pydantic")
+from latentcmp import CLI_PACKAGES
 
 
 def main() -> None:

@@ -3,7 +3,9 @@
 import inspect
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
@@ -111,11 +113,24 @@ def test_only_a_call_of_compare_needs_pydantic() -> None:
     assert "pydantic, which is not installed: pip install 'latentcmp[cli]'" in done.stdout
 
 
-@pytest.mark.parametrize("package", ["typer", "rich", "pydantic"])
+@pytest.mark.parametrize("package", ["typer", "rich", "pydantic", "ase"])
 def test_the_command_line_names_the_package_it_lacks(package: str) -> None:
     done = without(package, "from latentcmp.__main__ import main; main()")
     assert done.returncode == 2
     assert done.stderr == f"Error: {package} not installed: pip install 'latentcmp[cli]'\n"
+
+
+def test_a_name_that_needs_the_extra_says_so() -> None:
+    code = "import latentcmp; print(latentcmp.JointStatistics.__name__); latentcmp.extract"
+    done = without("ase", code)
+    assert done.stdout == "JointStatistics\n"
+    assert "MissingPackageError: latentcmp.extract needs ase, which is not installed: pip install" in done.stderr
+
+
+def test_the_packages_looked_for_are_those_of_the_extra() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    required = {requirement.split(">")[0] for requirement in project["optional-dependencies"]["cli"]}
+    assert set(latentcmp.CLI_PACKAGES) == required
 
 
 def test_the_help_needs_neither_torch_nor_ase() -> None:
