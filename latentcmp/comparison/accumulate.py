@@ -71,7 +71,8 @@ def accumulate(
         The accumulator, or None if there are no blocks.
 
     Raises:
-        InputError: a model fails, or features are not finite.
+        InputError: features are not finite.
+        ModelError: a model fails.
     """
     n_atoms = sum(len(system) for block in blocks for system in plan.of_block(block))
     advances = [counted(progress, source.name, n_atoms) for source in sources]

@@ -89,7 +89,8 @@ def compare(
 
     Raises:
         InputError: an option, a model or a structure is wrong, before any model runs wherever that can be checked
-            before; a model fails; features are not finite.
+            before; or features are not finite.
+        ModelError: a model cannot be loaded or fails on a structure.
         MissingPackageError: pydantic, or the package of a model, is not installed.
         HookError: the layer of a model does not run once in a forward.
         UntrustedCheckpointError: a checkpoint needs pickle and `trust` is not set.

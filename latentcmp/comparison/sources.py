@@ -47,7 +47,7 @@ class ModelSource:
         return self.adapter.card.name
 
     def rows(self, systems: Sequence[SystemInfo], advance: Advance | None = None) -> dict[str, Tensor]:
-        """Run the model. Raises InputError for a failure of the model."""
+        """Run the model. Raises ModelError for a failure of the model."""
         values = run_layers(
             self.adapter,
             self.layers.values(),
