@@ -1,16 +1,19 @@
-"""latentcmp: how well the latent features of one interatomic potential rebuild those of another.
+"""latentcmp: how well the latent features of one interatomic potential reconstruct those of another.
 
-`compare` runs models and compares them, `compare_features` compares features at hand, `extract` gives the features
-of one model, `extract_to` writes them to a directory where `open_features` reads them, `tap` gives those of any
-module, `metrics` holds the measures, `similarity` what joint statistics give besides, `segment_cumulants` pools atoms
-into structures, `DriftMonitor` watches layers in training. Names are loaded when they are first used, so `import
-latentcmp` is quick.
+- `compare` compares models, or features of them, in all ordered pairs; `compare_features` compares feature matrices.
+- `extract` returns the features of a model, `extract_to` writes them, `open_features` opens written ones, `tap` takes
+  those of any module.
+- `metrics` and `similarity` hold the measures as functions, `JointStatistics` accumulates what they are computed from.
+- `segment_cumulants` pools atoms into structures, `DriftMonitor` measures layers during a training.
+
+Names are imported when first used, so `import latentcmp` is quick.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from latentcmp._version import __version__
+from latentcmp.errors import MissingPackageError
 
 if TYPE_CHECKING:
     from latentcmp import metrics
@@ -104,10 +107,21 @@ __all__ = [
 ]
 
 
+CLI_PACKAGES = ("ase", "e3nn", "matplotlib", "pydantic", "rich", "scipy", "typer")
+"""Import packages of the extra `cli`; its distributions have the same names."""
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'latentcmp' has no attribute {name!r}")
-    module = import_module(f"latentcmp.{_HOMES[name]}")
+    try:
+        module = import_module(f"latentcmp.{_HOMES[name]}")
+    except ModuleNotFoundError as error:
+        if error.name not in CLI_PACKAGES:
+            raise
+        raise MissingPackageError(
+            f"latentcmp.{name} needs {error.name}, which is not installed: pip install 'latentcmp[cli]'"
+        ) from error
     value = module if name in ("metrics", "similarity") else getattr(module, name)
     globals()[name] = value
     return value

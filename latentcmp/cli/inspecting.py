@@ -10,10 +10,16 @@ from latentcmp.cli.options import out
 def models(
     names: Annotated[list[str] | None, typer.Argument(help="Which models; default all.", show_default=False)] = None,
     self_test: Annotated[
-        bool, typer.Option("--self-test", help="Load each installed model and check it against what was recorded.")
+        bool,
+        typer.Option("--self-test", help="Load each installed model and compare it with recorded energies and shapes."),
     ] = False,
 ) -> None:
-    """The models latentcmp knows: installed or how to install, checkpoint, licence, elements, hook points."""
+    """List the models: installed or how to install, checkpoint, licence, elements, hook points.
+
+    Families that installed packages register are listed too.
+
+    Exit status: 0 for success, 1 where a self-test failed, 2 for an error that the message explains.
+    """
     from latentcmp.cli.model_list import show_models, show_self_test, show_unusable
     from latentcmp.models.registry import cards, parse
 
@@ -28,17 +34,17 @@ def models(
 
 
 def doctor() -> None:
-    """What runs here: each backend of the kernels, available or why not, and each model package."""
+    """Report the backends of the kernels, available or why not, and the model packages."""
     from latentcmp.cli.doctor_report import show_doctor
 
     show_doctor(out)
 
 
 def bench(context: typer.Context) -> None:
-    """Measure pooling, reconstruction or streaming beside their peers: `latentcmp bench pooling --help`."""
+    """Run a benchmark of pooling, reconstruction, streaming, ...: `latentcmp bench pooling --help`."""
     from importlib import import_module
     from importlib.util import find_spec
 
-    # In a wheel the benchmarks lie inside the package, in a checkout beside it.
+    # A wheel has the benchmarks inside the package, a checkout beside it.
     home = "latentcmp.benchmarks" if find_spec("latentcmp.benchmarks") else "benchmarks"
     import_module(f"{home}.run").main(context.args)

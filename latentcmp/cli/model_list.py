@@ -1,4 +1,4 @@
-"""The list of models and the outcome of their self-tests, in the terminal."""
+"""The list of models and the results of their self-tests, in the terminal."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from latentcmp.models.selftest import self_test
 
 
 def show_models(console: Console, specs: Sequence[ModelSpec]) -> None:
-    """A block a model: state, checkpoint, licence, elements, then its hook points."""
+    """Print for each model whether it is installed, its checkpoint, licence, elements and hook points."""
     for spec in specs:
         card = spec.card
         version = installed_version(card)
@@ -40,7 +40,7 @@ def show_unusable(console: Console) -> None:
 
 
 def show_self_test(console: Console, specs: Sequence[ModelSpec]) -> bool:
-    """Test every installed model as it goes; whether all checks passed."""
+    """Test the installed models, print the results of each when it is done, and return whether all checks passed."""
     passed = True
     for spec in specs:
         if installed_version(spec.card) is None and spec.checkpoint is None:
@@ -58,7 +58,7 @@ def _point(point: HookPoint) -> str:
 
 
 def _ranges(elements: frozenset[int]) -> str:
-    """H-Bi, Ac-Pu (89)."""
+    """Elements as ranges with their number: `H-Bi, Ac-Pu (89)`."""
     runs: list[list[int]] = []
     for z in sorted(elements):
         if runs and z == runs[-1][1] + 1:

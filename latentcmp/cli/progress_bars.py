@@ -1,4 +1,4 @@
-"""Progress in the terminal."""
+"""Progress bars in the terminal."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from rich.text import Text
 
 
 class _Rate(ProgressColumn):
-    """Items a second, with their unit."""
+    """Atoms per second, for bars that count atoms."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -19,7 +19,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progress_bars(console: Console) -> Iterator[Any]:
-    """A bar a label, made as labels arrive: what is yielded is called with label, done, total."""
+    """Yield a function of label, done and total that shows one bar for each label."""
     columns = (
         TextColumn("{task.description:<26}", markup=False),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""The pass: block after block of structures through every source of features, into statistics."""
+"""The pass over the structures: features of all sources, block by block, into statistics."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,6 @@ from torch import Tensor
 from latentcmp._runtime.devices import without_waiting
 from latentcmp._runtime.progress import Progress, Timing, counted
 from latentcmp._runtime.settings import one_torch_thread
-from latentcmp.comparison.config import CompareConfig
 from latentcmp.comparison.plan import Plan
 from latentcmp.comparison.sources import Source
 from latentcmp.features.finite import FiniteCheck
@@ -19,64 +18,88 @@ from latentcmp.systems.system import offsets
 
 
 class ComparisonAccumulator:
-    """Statistics of atoms and of structures: all that a comparison is finished from.
+    """Statistics of atoms and of structures, from which `finish` computes the comparison.
 
-    `manifest` is that of the plan, `layers` what the sources say of the features of each label, `names` the structures
-    (by number) that the kept test rows are of.
+    Attributes:
+        manifest: that of the plan.
+        layers: metadata of the features by label, as the sources give it.
+        names: ids of the structures, by their numbers, that sampled test rows belong to.
+        atoms: statistics of the rows of atoms.
+        structures: statistics of the cumulant descriptors of structures.
     """
 
     def __init__(self, manifest: dict[str, Any], layers: dict[str, dict[str, Any]]) -> None:
         self.manifest, self.layers, self.names = manifest, layers, dict[int, str]()
-        config = CompareConfig(**manifest["config"])
-        sizes = SampleSizes(config.local_train_rows, config.local_test_rows)
+        config = manifest["config"]
+        sizes = SampleSizes(config["local_train_rows"], config["local_test_rows"])
         widths = {label: layers[label]["width"] for label in manifest["models"]}
-        wide = {label: config.cumulant_order * width for label, width in widths.items()}
+        wide = {label: manifest["order"] * width for label, width in widths.items()}
         self.atoms, self.structures = (
-            RowAccumulator(of_kind, manifest["n_blocks"], sizes, config.statistics) for of_kind in (widths, wide)
+            RowAccumulator(of_rows, manifest["n_blocks"], sizes, config["statistics"]) for of_rows in (widths, wide)
         )
 
+    def add(self, plan: Plan, block: int, features: Mapping[str, Tensor]) -> None:
+        """Add the features {label: [n_atoms, D]} of a block."""
+        self.atoms.update(block, features, plan.atom_labels(block))
+        self.structures.update(block, descriptors(plan, block, features), plan.structure_labels(block))
+
     def merge(self, other: "ComparisonAccumulator") -> None:
-        """Take in the blocks of another."""
+        """Add the statistics of another accumulator, which has accumulated other blocks."""
         self.atoms.merge(other.atoms)
         self.structures.merge(other.structures)
         self.names |= other.names
 
+    def note_names(self, plan: Plan) -> None:
+        """Keep the ids of the structures that sampled test rows belong to."""
+        owners = (rows.sampled("test").owners.tolist() for rows in (self.atoms, self.structures))
+        self.names = {number: plan.systems[number].id for numbers in owners for number in numbers}
 
-def collect(
+
+def accumulate(
     plan: Plan, sources: Sequence[Source], blocks: Sequence[int], timing: Timing, progress: Progress | None = None
 ) -> ComparisonAccumulator | None:
-    """Gather some blocks of a plan, which no other process gathers; None where there are none.
+    """Accumulate the statistics of some blocks of a plan.
 
-    Raises InputError for a failure of a model, and for features that are not finite.
+    Args:
+        plan: structures, split and blocks.
+        sources: sources of the features of all labels of the plan.
+        blocks: numbers of the blocks, which no other process accumulates.
+        timing: seconds by part, added to.
+        progress: called with the name of a source, atoms done and atoms in all.
+
+    Returns:
+        The accumulator, or None if there are no blocks.
+
+    Raises:
+        InputError: features are not finite.
+        ModelError: a model fails.
     """
     n_atoms = sum(len(system) for block in blocks for system in plan.of_block(block))
-    advance = {source.name: counted(progress, source.name, n_atoms) for source in sources}
-    found, check = None, FiniteCheck()
+    advances = [counted(progress, source.name, n_atoms) for source in sources]
+    accumulator, check = None, FiniteCheck()
     for block in blocks:
         features, layers = {}, {}
-        for source in sources:
-            made = source.rows(plan.of_block(block), advance[source.name])
-            for values in made.values():
+        for source, advance in zip(sources, advances, strict=True):
+            rows = source.rows(plan.of_block(block), advance)
+            for values in rows.values():
                 check.add(source.name, values, plan.of_block(block))
-            features.update(made)
-            layers.update({label: source.manifest(label, values) for label, values in made.items()})
-        features = {label: features[label] for label in plan.manifest["models"]}  # in the order they were asked for
-        found = found or ComparisonAccumulator(plan.manifest, layers)
-        with timing.part("statistics"), one_torch_thread():  # more would change the last bits
-            found.atoms.update(block, features, plan.atom_labels(block))
-            found.structures.update(block, descriptors(plan, block, features), plan.structure_labels(block))
+            features.update(rows)
+            layers.update({label: source.manifest(label, values) for label, values in rows.items()})
+        features = {label: features[label] for label in plan.manifest["models"]}  # in the order of the models
+        accumulator = accumulator or ComparisonAccumulator(plan.manifest, layers)
+        with timing.part("statistics"), one_torch_thread():  # more threads would change the last bits
+            accumulator.add(plan, block, features)
     check.finish()
-    if found is not None:
-        owners = (gathered.sampled("test").owners.tolist() for gathered in (found.atoms, found.structures))
-        found.names = {number: plan.systems[number].id for numbers in owners for number in numbers}
-    return found
+    if accumulator is not None:
+        accumulator.note_names(plan)
+    return accumulator
 
 
 def descriptors(plan: Plan, block: int, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Progressive cumulants [n_systems, order * D] in the features' own unit, order-major, float64."""
+    """Progressive cumulants [n_systems, order * D] of a block, in the unit of the features, order-major, float64."""
     ptr = torch.from_numpy(offsets(plan.of_block(block)))
-    order, found = plan.config.cumulant_order, {}
+    order, by_label = plan.config.cumulant_order, {}
     for label, values in features.items():
         cumulants = segment_cumulants(values.double(), without_waiting(ptr, values.device), order, root=True)
-        found[label] = cumulants.flatten(1)
-    return found
+        by_label[label] = cumulants.flatten(1)
+    return by_label

@@ -1,46 +1,109 @@
-"""One validated configuration: every flag of `latentcmp compare` is a key of it."""
+"""The options of a comparison: keywords of `latentcmp.compare` and flags of `latentcmp compare`.
 
+The module imports neither torch nor ASE, so that the help of the command line is quick.
+"""
+
+from collections.abc import Iterable
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from latentcmp.errors import InputError, MissingPackageError
 
-from latentcmp.errors import InputError
-from latentcmp.hooks.layout import Reduce
-from latentcmp.measures.cross_validation import Solver
-from latentcmp.models.registry import DEFAULT_MODELS
-from latentcmp.statistics.accumulator import SampleSizes
-from latentcmp.statistics.joint_moments import Method
-from latentcmp.systems.screen import OnUnsupported
+try:
+    from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+except ModuleNotFoundError as error:
+    raise MissingPackageError(
+        "options are validated by pydantic, which is not installed: pip install 'latentcmp[cli]'"
+    ) from error
 
-Preset = Literal["chorna2025"]
+
+def _default_models() -> tuple[str, ...]:
+    from latentcmp.models.registry import DEFAULT_MODELS
+
+    return DEFAULT_MODELS
 
 
 class CompareConfig(BaseModel):
-    """What a comparison does. Defaults are those of the command line."""
+    """The options of a comparison, each with its type, default, limits and description.
+
+    The command line takes its flags from these fields; a test holds the signature of `latentcmp.compare` to them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    models: tuple[str, ...] = Field(DEFAULT_MODELS, min_length=1)
-    layer: str = Field("last", min_length=1)
-    reduce: Reduce = "invariant"
-    order: int | None = Field(None, ge=1, le=8)
-    preset: Preset | None = None
-    test_fraction: float | None = Field(None, gt=0, lt=1)
-    seed: int = Field(0, ge=0)
-    solver: Solver = "cutoff"
-    n_local_points: int | None = Field(None, ge=2)
-    local_train_rows: int = Field(SampleSizes.train, ge=2)
-    local_test_rows: int = Field(SampleSizes.test, ge=1)
-    statistics: Method = "qr"
-    on_unsupported: OnUnsupported = "skip"
-    device: str | None = None
-    batch_atoms: int | None = Field(None, ge=1)
-    trust: bool = False
+    models: tuple[str, ...] = Field(
+        default_factory=_default_models,
+        min_length=1,
+        description="Names (see `latentcmp models`) or FAMILY:CHECKPOINT, each with @LAYER if it has its own, or "
+        "features:DIRECTORY for features that `latentcmp extract` wrote. "
+        "Default: chgnet-0.3.0 sevennet-0 sevennet-mf-0 diep.",
+    )
+    layer: str = Field("last", min_length=1, description="Layer of the models: last, backbone, or a module path.")
+    order: int | None = Field(
+        None,
+        ge=1,
+        le=8,
+        description="Highest cumulant of the structure descriptors, 1 to 8. Default: 4, with a preset 8.",
+    )
+    device: str | None = Field(None, description="cpu, cuda or cuda:N. Default: CUDA where there is one.")
+    measures: tuple[str, ...] = Field(
+        ("gfre", "lfre"), description="Measures between the models: names separated by commas, or the flag repeated."
+    )
+    reduce: Literal["invariant", "norms", "full"] = Field(
+        "invariant",
+        description="Columns taken of equivariant layers: invariant (l = 0 only), norms (also the norms of l > 0), or "
+        "full.",
+    )
+    preset: Literal["chorna2025"] | None = Field(
+        None,
+        description="chorna2025: the split of the paper (1000 test rows, by atom, stratified by subset) and order 8.",
+    )
+    test_fraction: float | None = Field(
+        None, gt=0, lt=1, description="Fraction of the parent groups in the test set. Default: 0.2."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the split.")
+    solver: Literal["cutoff", "ridge"] = Field(
+        "cutoff", description="Regularisation of the linear maps: cutoff (truncated SVD, as in the paper) or ridge."
+    )
+    n_local_points: int | None = Field(
+        None, ge=2, description="Neighbours of a local map. Default: the smaller width of the pair."
+    )
+    local_train_rows: int = Field(50_000, ge=2, description="Training rows sampled for local errors.")
+    local_test_rows: int = Field(10_000, ge=1, description="Test rows sampled for local errors and intervals.")
+    statistics: Literal["qr", "gram"] = Field(
+        "qr",
+        description="Joint statistics: qr (exact) or gram (faster; loses singular values below 1e-7 of the largest).",
+    )
+    on_unsupported: Literal["skip", "error"] = Field(
+        "skip", description="skip or error: what to do with structures that a model does not support."
+    )
+    batch_atoms: int | None = Field(None, ge=1, description="Atoms in a batch. Default: 64 on a CPU, 4096 on a GPU.")
+    trust: bool = Field(False, description="Load checkpoints that need pickle, which can run code.")
 
     @property
     def cumulant_order(self) -> int:
         """The highest cumulant: as given, else 8 in the paper's preset and 4 otherwise."""
         return self.order or (8 if self.preset else 4)
+
+    @property
+    def tested(self) -> float:
+        """The fraction of the groups in the test set: as given, else 0.2."""
+        return self.test_fraction or 0.2
+
+    @field_validator("measures", mode="before")
+    @classmethod
+    def _split_at_commas(cls, given: Any) -> Any:
+        texts = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
+        if not all(isinstance(text, str) for text in texts):
+            return given  # of a wrong type, which pydantic names
+        return tuple(dict.fromkeys(name.strip() for text in texts for name in text.split(",")))
+
+    @field_validator("measures")
+    @classmethod
+    def _are_registered(cls, measures: tuple[str, ...]) -> tuple[str, ...]:
+        from latentcmp.measures.registry import check_measures
+
+        check_measures(measures)
+        return measures
 
     @model_validator(mode="after")
     def _preset_fixes_the_split(self) -> "CompareConfig":
@@ -48,14 +111,13 @@ class CompareConfig(BaseModel):
             raise ValueError(f"preset {self.preset} tests 1000 rows; leave test_fraction out")
         return self
 
-    @property
-    def tested(self) -> float:
-        """The share of the groups that is tested: as given, else 0.2."""
-        return self.test_fraction or 0.2
-
     @classmethod
     def of(cls, **options: Any) -> "CompareConfig":
-        """A configuration from options. Raises InputError naming each option that is wrong."""
+        """Validate options.
+
+        Raises:
+            InputError: some are unknown or out of range; the message names each of them.
+        """
         try:
             return cls(**options)
         except ValidationError as error:
@@ -64,7 +126,7 @@ class CompareConfig(BaseModel):
 
 def _sentence(detail: Any) -> str:
     option = ".".join(map(str, detail["loc"]))
-    if not option:
+    if detail["type"] == "value_error":  # of a validator above, whose message says all
         return str(detail["msg"]).removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
         return f"there is no option {option!r}; options are {', '.join(CompareConfig.model_fields)}"

@@ -1,14 +1,13 @@
-"""What a comparison is going to do, settled before any model runs: structures, split, blocks, and who it is."""
+"""The plan of a comparison, made before any model runs: structures, split, blocks and manifest."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from latentcmp._runtime.versions import versions
-from latentcmp.comparison.config import CompareConfig
 from latentcmp.errors import InputError
 from latentcmp.measures.cross_validation import checked_alphas
 from latentcmp.measures.local import check_local_points
@@ -19,15 +18,23 @@ from latentcmp.systems.folds import parts_of
 from latentcmp.systems.split import Split, split_as_paper, split_by_group
 from latentcmp.systems.system import SystemInfo, offsets
 
+if TYPE_CHECKING:
+    from latentcmp.comparison.config import CompareConfig
+
 
 @dataclass(frozen=True)
 class Plan:
-    """Structures in their canonical order, their parts, and the blocks that are gathered one by one.
+    """Structures in canonical order, their split, and the blocks in which statistics are accumulated.
 
-    `manifest` says what is compared, and is the same in every process that works on the comparison.
+    Attributes:
+        config: the options.
+        systems: structures in canonical order.
+        split: test masks of atoms and of structures.
+        blocks: first structure of each block, and the one after its last.
+        manifest: what is compared; the same in every process of the comparison.
     """
 
-    config: CompareConfig
+    config: "CompareConfig"
     systems: Sequence[SystemInfo]
     split: Split
     blocks: list[tuple[int, int]]
@@ -36,20 +43,32 @@ class Plan:
     @classmethod
     def of(
         cls,
-        config: CompareConfig,
+        config: "CompareConfig",
         systems: Sequence[SystemInfo],
         device: str,
-        sources: Mapping[str, Any],
+        models: Mapping[str, Any],
         structures: Any,
     ) -> "Plan":
-        """Split the structures and cut them into blocks. Raises InputError where too few are on one side."""
+        """Split the structures and cut them into blocks.
+
+        Args:
+            config: the options.
+            systems: structures in canonical order.
+            device: type of the device, which sets the default batch size.
+            models: metadata of the models by label.
+            structures: metadata of the structures.
+
+        Raises:
+            InputError: the split leaves too few rows for training or testing.
+        """
         split = _split(config, systems)
         batch_atoms = config.batch_atoms or BATCH_ATOMS[device]
         cuts = blocks([len(system) for system in systems], batch_atoms)
         manifest = {
-            "models": dict(sources),
+            "models": dict(models),
             "structures": structures,
             "split": split.rule,
+            "measures": list(config.measures),
             "solver": config.solver,
             "alphas": checked_alphas().tolist(),
             "order": config.cumulant_order,
@@ -70,7 +89,7 @@ class Plan:
         return self.systems[slice(*self.blocks[block])]
 
     def atom_labels(self, block: int) -> RowLabels:
-        """Who the atoms of a block are."""
+        """Part, sample key, row and structure of the atoms of a block."""
         systems, (start, stop) = self.of_block(block), self.blocks[block]
         rows = np.arange(self._offsets[start], self._offsets[stop])
         counts = [len(system) for system in systems]
@@ -78,7 +97,7 @@ class Plan:
         return RowLabels(self.parts[0][rows], keys, rows, np.repeat(np.arange(start, stop), counts))
 
     def structure_labels(self, block: int) -> RowLabels:
-        """Who the structures of a block are."""
+        """Part, sample key, row and structure of the structures of a block."""
         rows = np.arange(*self.blocks[block])
         keys = row_keys([system.id for system in self.of_block(block)], [1] * len(rows))
         return RowLabels(self.parts[1][rows], keys, rows, rows)
@@ -88,8 +107,8 @@ class Plan:
         return offsets(self.systems)
 
 
-def _split(config: CompareConfig, systems: Sequence[SystemInfo]) -> Split:
-    """The split, and what the errors need of it, asked before the models run."""
+def _split(config: "CompareConfig", systems: Sequence[SystemInfo]) -> Split:
+    """The split, checked for enough rows on both sides."""
     if config.preset == "chorna2025":
         split = split_as_paper(systems, config.seed)
     else:

@@ -1,4 +1,4 @@
-"""The ranks of a torchrun job: who this process is, and what all of them have gathered."""
+"""The ranks of a torchrun job: the shard of this process, and the statistics of all ranks merged."""
 
 import os
 from typing import Any
@@ -9,16 +9,19 @@ from latentcmp.comparison.shards import Shard, merged, pack, unpack
 
 
 def this_shard() -> Shard | None:
-    """The part of this rank, as torchrun says in the environment; None for a process that runs alone."""
+    """The shard of this rank, from the environment that torchrun sets; None for a process that runs alone."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     return Shard(int(os.environ["RANK"]) + 1, world) if world > 1 else None
 
 
-def gathered_on_rank_0(
-    collected: ComparisonAccumulator | None, manifest: dict[str, Any]
+def merge_on_rank_0(
+    accumulator: ComparisonAccumulator | None, manifest: dict[str, Any]
 ) -> ComparisonAccumulator | None:
-    """On rank 0 what all ranks have gathered, None on the others."""
+    """Merge the accumulators of all ranks on rank 0; the other ranks return None.
+
+    Rank 0 receives them pickled and holds those of all ranks at once, until they are merged.
+    """
     whole = None
-    for packed in gather_to_first(pack(manifest, collected)) or []:
+    for packed in gather_to_first(pack(manifest, accumulator)) or []:
         whole = merged(whole, unpack(*packed))
     return whole

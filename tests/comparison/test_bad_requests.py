@@ -12,8 +12,9 @@ import latentcmp
 from latentcmp.errors import InputError
 
 BAD = {
-    "unknown option": ({"ordr": 3}, "there is no option 'ordr'; options are models"),
     "order": ({"order": 9}, "order: input should be less than or equal to 8, got 9"),
+    "measures": ({"measures": ["gfre", "r2"]}, "measures must be .*, got 'gfre', 'r2'"),
+    "no measures": ({"measures": []}, "measures must be .*, got none"),
     "solver": ({"solver": "lasso"}, "solver: input should be 'cutoff' or 'ridge'"),
     "model": ({"models": ["chgnet"]}, "unknown model 'chgnet': did you mean chgnet"),
     "local points": ({"models": ["diep"], "n_local_points": 100_000}, "between 2 and the number of training rows"),
@@ -21,6 +22,7 @@ BAD = {
     "one layer twice": ({"models": ["diep@last", "diep@final_layer.gated.layers.5"]}, "are the same layer"),
     "layer": ({"models": ["diep"], "layer": "nope"}, "no layer 'nope'"),
     "preset and fraction": ({"preset": "chorna2025", "test_fraction": 0.5}, "leave test_fraction out"),
+    "no model": ({"models": [3]}, "models must be names, .*, got int at position 0"),
     "file": ({"models": ["diep"], "structures": "nowhere.extxyz"}, "nowhere.extxyz does not exist"),
 }
 

@@ -29,7 +29,7 @@ COUNTS = np.random.default_rng(1).integers(2, 30, 160)
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Features at rest of two made-up models on 160 structures: sources that need no model package."""
+    """Stored features of two made-up models on 160 structures: sources that need no model package."""
     folder, rng = tmp_path_factory.mktemp("stores"), np.random.default_rng(0)
     n, ids = int(COUNTS.sum()), [f"s{number}" for number in range(len(COUNTS))]
     latent = rng.normal(size=(n, 10))
@@ -103,7 +103,7 @@ def test_what_does_not_go_together_is_refused(stores: list[str], tmp_path: Path)
     (tmp_path / "twice").mkdir()
     copy = Shard(2, 3).path(tmp_path / "twice")
     copy.write_bytes(Shard(2, 3).path(tmp_path / "all").read_bytes())
-    with pytest.raises(InputError, match="shard 2 of 3 is there twice"):
+    with pytest.raises(InputError, match="shard 2 of 3 is present twice"):
         merge_shards([tmp_path / "all", tmp_path / "twice"])
     with pytest.raises(InputError, match=r"shards 1, 3 are missing in .*twice; make them with compare --shard"):
         merge_shards([tmp_path / "twice"])
@@ -115,6 +115,9 @@ def test_what_does_not_go_together_is_refused(stores: list[str], tmp_path: Path)
     run_shard(config(stores[:1]), None, None, Shard(1, 3), tmp_path / "fewer")
     with pytest.raises(InputError, match=r"config\.models is \[[^,]*first'\], not \[[^,]*first', [^,]*second'\]"):
         merge_shards([tmp_path / "all", tmp_path / "fewer"])
+    run_shard(config(stores, measures=("gfre", "gfrd")), None, None, Shard(1, 3), tmp_path / "measures")
+    with pytest.raises(InputError, match=r"measures is \['gfre', 'gfrd'\], not \['gfre', 'lfre'\]"):
+        merge_shards([tmp_path / "all", tmp_path / "measures"])
     run_shard(config(stores), None, None, Shard(1, 2), tmp_path / "mixed")
     copy.rename(Shard(2, 3).path(tmp_path / "mixed"))
     with pytest.raises(InputError, match="shards is 3, not 2"):
@@ -143,7 +146,7 @@ def test_the_command_line_makes_and_merges_shards(stores: list[str], tmp_path: P
         assert made.returncode == 0, made.stderr
         assert "latentcmp merge shards" in made.stdout.replace("\n", " ")
     again = command("compare", *stores, "--order", "2", "--shard", "1/2", "-o", "shards", cwd=tmp_path)
-    assert "nothing to do" in again.stdout.replace("\n", " ")
+    assert "is complete: nothing to do" in again.stdout.replace("\n", " ")
     merged = command("merge", "shards", "-o", "results", cwd=tmp_path)
     assert merged.returncode == 0, merged.stderr
     alone = command("compare", *stores, "--order", "2", "-o", "alone", cwd=tmp_path)
