@@ -55,6 +55,7 @@ def pointwise_global_reconstruction_error(
         [n_test] float64.
 
     Example:
+        >>> import torch
         >>> x = torch.linspace(-1, 1, 8)[:, None]
         >>> pointwise_global_reconstruction_error(x, x**2, test_idx=[0, 4])
         tensor([2.8735, 1.1832], dtype=torch.float64)
@@ -78,6 +79,8 @@ def global_reconstruction_error(
 
     Example:
         A wider matrix reconstructs a linear function of itself, but not the reverse.
+
+        >>> import numpy as np
 
         >>> X = np.random.default_rng(0).normal(size=(200, 3))
         >>> bool(global_reconstruction_error(X, X[:, :2]) < 1e-12)
@@ -105,6 +108,7 @@ def pointwise_global_reconstruction_distortion(
         [n_test] float64.
 
     Example:
+        >>> import numpy as np
         >>> X = np.random.default_rng(0).normal(size=(200, 3))
         >>> pointwise_global_reconstruction_distortion(X, X[:, ::-1], test_idx=[0, 1]).round(9)
         array([0., 0.])
@@ -128,6 +132,8 @@ def global_reconstruction_distortion(
 
     Example:
         A rotation does not distort, a change of the relative scale of columns does.
+
+        >>> import numpy as np
 
         >>> X = np.random.default_rng(0).normal(size=(200, 3))
         >>> bool(global_reconstruction_distortion(X, X[:, ::-1]) < 1e-12)
@@ -157,6 +163,7 @@ def pointwise_local_reconstruction_error(
         [n_test] float64.
 
     Example:
+        >>> import torch
         >>> x = torch.linspace(-1, 1, 8)[:, None]
         >>> pointwise_local_reconstruction_error(x, x**2, 3, test_idx=[0, 4])
         tensor([0.8452, 0.3622], dtype=torch.float64)
