@@ -189,6 +189,7 @@ def local_reconstruction_error(
     Example:
         A curve is far from linear as a whole, but close to it locally.
 
+        >>> import numpy as np
         >>> x = np.linspace(-1, 1, 200)[:, None]
         >>> print(global_reconstruction_error(x, x**2).round(2), local_reconstruction_error(x, x**2, 10).round(2))
         1.07 0.01

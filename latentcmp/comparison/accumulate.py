@@ -10,7 +10,7 @@ from latentcmp._runtime.devices import without_waiting
 from latentcmp._runtime.progress import Progress, Timing, counted
 from latentcmp._runtime.settings import one_torch_thread
 from latentcmp.comparison.plan import Plan
-from latentcmp.comparison.sources import Source
+from latentcmp.comparison.sources import FeatureSource
 from latentcmp.features.finite import FiniteCheck
 from latentcmp.ops.segment_cumulants import segment_cumulants
 from latentcmp.statistics.accumulator import RowAccumulator, SampleSizes
@@ -56,7 +56,11 @@ class ComparisonAccumulator:
 
 
 def accumulate(
-    plan: Plan, sources: Sequence[Source], blocks: Sequence[int], timing: Timing, progress: Progress | None = None
+    plan: Plan,
+    sources: Sequence[FeatureSource],
+    blocks: Sequence[int],
+    timing: Timing,
+    progress: Progress | None = None,
 ) -> ComparisonAccumulator | None:
     """Accumulate the statistics of some blocks of a plan.
 

@@ -9,8 +9,8 @@ import torch
 
 from latentcmp._runtime.devices import choose_device
 from latentcmp._runtime.progress import Timing
-from latentcmp.comparison.inputs import InMemory
-from latentcmp.comparison.sources import ModelSource, Source, StoreSource
+from latentcmp.comparison.model_inputs import InMemory
+from latentcmp.comparison.sources import FeatureSource, ModelSource, StoreSource
 from latentcmp.errors import InputError
 from latentcmp.features.join import ScreenedSystems, SystemTable, join
 from latentcmp.features.open import features_path, is_features, open_features
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Opened(NamedTuple):
     """The sources of a comparison, the structures that all of them have, and metadata by label."""
 
-    sources: list[Source]
+    sources: list[FeatureSource]
     screening: Screening[Any]
     manifests: dict[str, dict[str, Any]]
 
@@ -81,7 +81,7 @@ def open_sources(request: Request) -> Opened:
         return _open_models(names, request)
     if request.structures is not None and not names:
         raise InputError("structures were given, but no model to run on them; features have structures of their own")
-    sources: list[Source] = [StoreSource(store, request.device) for store in stores.values()]
+    sources: list[FeatureSource] = [StoreSource(store, request.device) for store in stores.values()]
     manifests = {store.label: _stored_manifest(store) for store in stores.values()}
     parties: list[SystemTable] = list(stores.values())
     if names:
@@ -112,7 +112,7 @@ def _open_models(names: Sequence[str], request: Request) -> Opened:
         cards = [model.adapter.card for model in models]
         screening = screen(in_canonical_order(systems), cards, config.on_unsupported)
     by_id = {system.id: system for system in screening.systems}
-    sources: list[Source] = [
+    sources: list[FeatureSource] = [
         ModelSource(model.adapter, by_id, model.layers, config.reduce, config.batch_atoms, timing) for model in models
     ]
     manifests = {spec.label: identity(spec) | {"source": "model"} for spec in specs}

@@ -8,13 +8,13 @@ from latentcmp._runtime.devices import choose_device
 from latentcmp._runtime.distributed import job_process_group, rank_device
 from latentcmp._runtime.progress import Progress, Timing
 from latentcmp.comparison.accumulate import ComparisonAccumulator, accumulate
-from latentcmp.comparison.inputs import InMemory, Inputs, Model
+from latentcmp.comparison.model_inputs import InMemory, Inputs, Model
 from latentcmp.comparison.opening import Request, device_of, open_sources
 from latentcmp.comparison.pairwise import accumulated, pairwise_level
 from latentcmp.comparison.plan import Plan
 from latentcmp.comparison.result import Comparison
 from latentcmp.comparison.shards import Shard, is_done, write_shard
-from latentcmp.comparison.sources import Source
+from latentcmp.comparison.sources import FeatureSource
 from latentcmp.comparison.torchrun import merge_on_rank_0
 from latentcmp.features.extract import structures_manifest
 from latentcmp.hooks.layout import Reduce
@@ -146,7 +146,7 @@ def run_shard(
 
 def prepare(
     config: "CompareConfig", structures: Structures | None, timing: Timing, in_memory: InMemory | None = None
-) -> tuple[Plan, list[Source]]:
+) -> tuple[Plan, list[FeatureSource]]:
     """Load the models, read and screen the structures, and make the plan."""
     in_memory = in_memory or {}
     device = device_of(config, in_memory)

@@ -16,7 +16,7 @@ from latentcmp.models.forward import run_layers
 from latentcmp.systems.system import System, SystemInfo
 
 
-class Source(Protocol):
+class FeatureSource(Protocol):
     """A source of the features of one or several labels."""
 
     @property

@@ -138,7 +138,8 @@ def _margin(found: Tensor, queries: Tensor) -> Tensor:
     known, squares = torch.finfo(queries.dtype), torch.linalg.vecdot(queries, queries)
     farthest = torch.where(found.isfinite(), found, 0).amax(1) + squares
     c = (2 * queries.shape[1] + 8) * known.eps
-    return 4 * c * (4 * squares + farthest.clamp(min=0)) + known.tiny
+    margin: Tensor = 4 * c * (4 * squares + farthest.clamp(min=0)) + known.tiny
+    return margin
 
 
 def _by_crowd(scores: Tensor, bound: Tensor, doubtful: Tensor) -> list[tuple[Tensor, int]]:

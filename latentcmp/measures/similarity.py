@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from latentcmp.errors import InputError
-from latentcmp.measures.centred_rows import CentredRows, Statistics, centred_rows
+from latentcmp.measures.compared_rows import ComparedRows, Statistics, compared_rows
 from latentcmp.measures.distance_correlation import distance_correlation
 from latentcmp.measures.matrices import Matrix
 from latentcmp.measures.procrustes import orthogonal_map, padded
@@ -67,7 +67,7 @@ def linear_cka(
         >>> print(round(similarity.linear_cka(x, 5 - 2 * x), 6), round(similarity.linear_cka(x, x % 7), 6))
         1.0 0.748915
     """
-    given = centred_rows(X, Y, part)
+    given = compared_rows(X, Y, part)
     aligned = _pairwise(list(given.rows.factors.values()), lambda x, y: (x.T @ y).square().sum())
     if debiased:
         aligned = _unbiased(aligned, given.rows)
@@ -117,7 +117,7 @@ def procrustes_distance(
         >>> print(round(similarity.procrustes_distance(x, x**3), 6))
         0.291338
     """
-    given = centred_rows(X, Y, part)
+    given = compared_rows(X, Y, part)
     return given.result(_pairwise(list(given.rows.factors.values()), _rotated_difference))
 
 
@@ -157,7 +157,7 @@ def cca(
         >>> print(round(similarity.cca(x, mixed), 6), round(similarity.cca(x, x % 5), 6))
         1.0 0.305355
     """
-    return _mean_correlations(centred_rows(X, Y, part), cutoff, variance=1.0)
+    return _mean_correlations(compared_rows(X, Y, part), cutoff, variance=1.0)
 
 
 @overload
@@ -201,7 +201,7 @@ def svcca(
         >>> print(round(similarity.svcca(x, x % 5, variance=0.9), 6))
         0.231103
     """
-    return _mean_correlations(centred_rows(X, Y, part), cutoff, variance)
+    return _mean_correlations(compared_rows(X, Y, part), cutoff, variance)
 
 
 @overload
@@ -232,7 +232,7 @@ def effective_rank(X: Statistics | Matrix, *, kind: Kind = "entropy", part: Part
     """
     if kind not in ("entropy", "participation"):
         raise InputError(f"kind must be entropy or participation, got {kind!r}")
-    given = centred_rows(X, X, part)
+    given = compared_rows(X, X, part)
     ranks = []
     for factor in given.rows.factors.values():
         values = torch.linalg.svdvals(factor).square()
@@ -267,10 +267,11 @@ def _rotated_difference(x: Tensor, y: Tensor) -> Tensor:
     """||X - Y Q||_F by its definition: as a difference of numbers near 1 it could not fall under 1e-8."""
     rotation = orthogonal_map(y, x)
     difference = padded(x, len(rotation)) - padded(y, len(rotation)) @ rotation
-    return difference.norm()
+    norm: Tensor = difference.norm()
+    return norm
 
 
-def _mean_correlations(given: CentredRows, cutoff: float, variance: float) -> Tensor | np.float64:
+def _mean_correlations(given: ComparedRows, cutoff: float, variance: float) -> Tensor | np.float64:
     if not (0 <= cutoff < 1 and 0 < variance <= 1):
         raise InputError(f"cutoff must lie in [0, 1) and variance in (0, 1], got {cutoff} and {variance}")
     cutoff = max(cutoff, given.rows.rcond)
@@ -282,8 +283,10 @@ def _directions(x: Tensor, cutoff: float, variance: float) -> Tensor:
     """Left singular vectors [m, r] above `cutoff`, the fewest that hold `variance` of the variance."""
     u, s, _ = torch.linalg.svd(x, full_matrices=False)
     left = s.square().flip(0).cumsum(0).flip(0)  # summed from the smallest, which would vanish beside the largest
-    return u[:, (s > cutoff * s[0]) & (left > (1 - variance) * left[0])]
+    chosen: Tensor = u[:, (s > cutoff * s[0]) & (left > (1 - variance) * left[0])]
+    return chosen
 
 
 def _mean_correlation(u: Tensor, v: Tensor) -> Tensor:
-    return torch.linalg.svdvals(u.T @ v).clamp(max=1).mean()
+    correlations: Tensor = torch.linalg.svdvals(u.T @ v).clamp(max=1)
+    return correlations.mean()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from latentcmp._runtime.distributed import Group, check_group
 from latentcmp.errors import InputError
-from latentcmp.nn.ridge import Scaling, local_predict, ridge_predict, ridge_solve, rounding_of
+from latentcmp.nn.ridge import SmoothScaling, local_predict, ridge_predict, ridge_solve, rounding_of
 from latentcmp.nn.running_moments import RunningMoments
 from latentcmp.ops.segments import Segments
 
@@ -166,9 +166,9 @@ class ReconstructionLoss(_FeatureLoss):
 
     def _batch_residual(self, x: Tensor, y: Tensor, rounding_x: float, rounding_y: float) -> Tensor:
         hold = self.detach == "map"
-        scaling = Scaling.of_rows(x, rounding_x)
+        scaling = SmoothScaling.of_rows(x, rounding_x)
         x = scaling.held()(x) if hold else scaling(x)
-        y = Scaling.of_rows(y, rounding_y)(y)
+        y = SmoothScaling.of_rows(y, rounding_y)(y)
         fitted_x, fitted_y = (x.detach(), y.detach()) if hold else (x, y)
         if self.n_local_points is not None:
             return y - local_predict(x, fitted_x, fitted_y, self.n_local_points, self.alpha)
@@ -181,7 +181,7 @@ class ReconstructionLoss(_FeatureLoss):
         mean, covariance = self.moments(torch.cat([x, y], 1))
         columns = slice(0, x.size(1)), slice(x.size(1), None)
         scale_x, scale_y = (
-            Scaling.of_moments(mean[at], covariance[at, at].trace(), rounding)
+            SmoothScaling.of_moments(mean[at], covariance[at, at].trace(), rounding)
             for at, rounding in zip(columns, (rounding_x, rounding_y), strict=True)
         )
         gram = covariance[columns[0], columns[0]] * scale_x.reciprocal.square()
@@ -230,8 +230,8 @@ class CKALoss(_FeatureLoss):
         return f"debiased={self.debiased}"
 
     def _loss(self, x: Tensor, y: Tensor, rounding_x: float, rounding_y: float) -> Tensor:
-        x = Scaling.of_rows(x, rounding_x)(x)
-        y = Scaling.of_rows(y, rounding_y)(y)
+        x = SmoothScaling.of_rows(x, rounding_x)(x)
+        y = SmoothScaling.of_rows(y, rounding_y)(y)
         own = self._hsic(x, x) * self._hsic(y, y)
         return 1 - self._hsic(x, y) * own.clamp(min=1e-24).rsqrt()
 

@@ -18,28 +18,28 @@ from latentcmp.measures.nearest import nearest_others
 FLOOR = 1e-12
 
 
-class Scaling(NamedTuple):
+class SmoothScaling(NamedTuple):
     """Column means [D] and the reciprocal of the one scale; the reciprocal of a constant matrix is 0."""
 
     mean: Tensor
     reciprocal: Tensor
 
     @classmethod
-    def of_moments(cls, mean: Tensor, variance: Tensor, rounding: float) -> Scaling:
+    def of_moments(cls, mean: Tensor, variance: Tensor, rounding: float) -> SmoothScaling:
         """From means and the total variance; a spread of up to `rounding` times the mean counts as constant."""
         varies = variance > mean.square().sum() * rounding**2
         reciprocal = torch.where(varies, variance, torch.ones_like(variance)).rsqrt()
         return cls(mean, torch.where(varies, reciprocal, torch.zeros_like(variance)))
 
     @classmethod
-    def of_rows(cls, rows: Tensor, rounding: float) -> Scaling:
+    def of_rows(cls, rows: Tensor, rounding: float) -> SmoothScaling:
         """From rows [n, D]."""
         mean = rows.mean(0)
         return cls.of_moments(mean, (rows - mean).square().sum(1).mean(), rounding)
 
-    def held(self) -> Scaling:
+    def held(self) -> SmoothScaling:
         """The same scaling, detached."""
-        return Scaling(self.mean.detach(), self.reciprocal.detach())
+        return SmoothScaling(self.mean.detach(), self.reciprocal.detach())
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Centre and scale rows [n, D]."""

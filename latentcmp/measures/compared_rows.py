@@ -17,7 +17,7 @@ Statistics: TypeAlias = JointStatistics | JointMoments
 
 
 @dataclass(frozen=True)
-class CentredRows:
+class ComparedRows:
     """Centred rows of matrices, and the form of the result.
 
     Args:
@@ -38,7 +38,7 @@ class CentredRows:
         return value
 
 
-def centred_rows(X: Statistics | Matrix, Y: Any, part: Part) -> CentredRows:
+def compared_rows(X: Statistics | Matrix, Y: Any, part: Part) -> ComparedRows:
     """Centred rows of X and Y (of X alone where Y is X), or of all matrices of joint statistics.
 
     Raises:
@@ -48,10 +48,10 @@ def centred_rows(X: Statistics | Matrix, Y: Any, part: Part) -> CentredRows:
         moments = X.compute() if isinstance(X, JointStatistics) else X
         if Y is not None and Y is not X:
             raise InputError("joint statistics hold all matrices already; give them alone, or two matrices")
-        return CentredRows(moments.centred(part), f"{part} rows", None)
+        return ComparedRows(moments.centred(part), f"{part} rows", None)
     if Y is None:
         raise InputError("give two matrices with the same rows, or joint statistics")
-    return CentredRows(_centred({"X": as_matrix("X", X)} if Y is X else paired(X, Y)), "rows", X)
+    return ComparedRows(_centred({"X": as_matrix("X", X)} if Y is X else paired(X, Y)), "rows", X)
 
 
 def _centred(matrices: dict[str, Tensor]) -> Centred:

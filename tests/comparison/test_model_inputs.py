@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import latentcmp
 from latentcmp.comparison.config import CompareConfig
-from latentcmp.comparison.inputs import Inputs
+from latentcmp.comparison.model_inputs import Inputs
 from latentcmp.comparison.opening import device_of
 from latentcmp.comparison.result import Comparison
 from latentcmp.errors import InputError
