@@ -21,7 +21,7 @@ from latentcmp.measures.registry import DEFAULT_MEASURES, check_measures
 from latentcmp.statistics.accumulator import RowAccumulator, RowLabels, SampleSizes
 from latentcmp.statistics.joint import JointStatistics
 from latentcmp.statistics.joint_moments import JointMoments
-from latentcmp.statistics.row_sample import row_keys
+from latentcmp.statistics.row_keys import row_keys
 from latentcmp.systems.folds import parts_of
 from latentcmp.systems.split import rows_by_group
 

@@ -13,7 +13,7 @@ from latentcmp.measures.cross_validation import checked_alphas
 from latentcmp.measures.local import check_local_points
 from latentcmp.models.batching import BATCH_ATOMS, blocks
 from latentcmp.statistics.accumulator import RowLabels
-from latentcmp.statistics.row_sample import row_keys
+from latentcmp.statistics.row_keys import row_keys
 from latentcmp.systems.folds import parts_of
 from latentcmp.systems.split import Split, split_as_paper, split_by_group
 from latentcmp.systems.system import SystemInfo, offsets

@@ -1,5 +1,6 @@
 """The rows that similarities compare: of two matrices, or of all matrices of joint statistics."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -68,3 +69,13 @@ def _centred(matrices: dict[str, Tensor]) -> Centred:
         squares.append(factors[name].square().sum(1))
     stacked = torch.stack(squares)
     return Centred(factors, stacked @ stacked.T, n, 0.0)
+
+
+def symmetric_values(matrices: list[Tensor], measure: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """A symmetric measure of all pairs, each computed once."""
+    n = len(matrices)
+    values = torch.empty(n, n, dtype=torch.float64, device=matrices[0].device)
+    for i in range(n):
+        for j in range(i, n):
+            values[i, j] = values[j, i] = measure(matrices[i], matrices[j])
+    return values

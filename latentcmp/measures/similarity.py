@@ -7,7 +7,6 @@ training rows, or with `part="test"` of the test rows. Rows are centred by their
 InputError for fewer than 2 rows, for a matrix that is constant over them and for values that are not finite.
 """
 
-from collections.abc import Callable
 from typing import Literal, overload
 
 import numpy as np
@@ -15,7 +14,8 @@ import torch
 from torch import Tensor
 
 from latentcmp.errors import InputError
-from latentcmp.measures.compared_rows import ComparedRows, Statistics, compared_rows
+from latentcmp.measures.canonical_correlation import cca, svcca
+from latentcmp.measures.compared_rows import Statistics, compared_rows, symmetric_values
 from latentcmp.measures.distance_correlation import distance_correlation
 from latentcmp.measures.matrices import Matrix
 from latentcmp.measures.procrustes import orthogonal_map, padded
@@ -25,7 +25,6 @@ from latentcmp.statistics.joint_moments import Part
 __all__ = ["cca", "distance_correlation", "effective_rank", "linear_cka", "procrustes_distance", "svcca"]
 
 Kind = Literal["entropy", "participation"]
-CUTOFF = 1e-9  # of the largest singular value: the smallest relative strength of the reconstruction errors
 
 
 @overload
@@ -68,7 +67,7 @@ def linear_cka(
         1.0 0.748915
     """
     given = compared_rows(X, Y, part)
-    aligned = _pairwise(list(given.rows.factors.values()), lambda x, y: (x.T @ y).square().sum())
+    aligned = symmetric_values(list(given.rows.factors.values()), lambda x, y: (x.T @ y).square().sum())
     if debiased:
         aligned = _unbiased(aligned, given.rows)
         if not bool((aligned.diagonal() > 64 * torch.finfo(torch.float64).eps).all()):
@@ -118,90 +117,7 @@ def procrustes_distance(
         0.291338
     """
     given = compared_rows(X, Y, part)
-    return given.result(_pairwise(list(given.rows.factors.values()), _rotated_difference))
-
-
-@overload
-def cca(X: Statistics, *, part: Part = ..., cutoff: float = ...) -> Tensor: ...
-
-
-@overload
-def cca(X: Tensor, Y: Tensor, *, cutoff: float = ...) -> Tensor: ...
-
-
-@overload
-def cca(X: np.ndarray, Y: np.ndarray, *, cutoff: float = ...) -> np.float64: ...
-
-
-def cca(
-    X: Statistics | Matrix, Y: Matrix | None = None, *, part: Part = "train", cutoff: float = CUTOFF
-) -> Tensor | np.float64:
-    """Mean canonical correlation, over as many as the matrix of lower rank has directions.
-
-    Hotelling, Biometrika 28, 321 (1936).
-
-    Args:
-        X: [n, D_X], or joint statistics for all pairs of their matrices.
-        Y: [n, D_Y]; not given with joint statistics.
-        part: rows of joint statistics, "train" or "test".
-        cutoff: directions with singular values of at most `cutoff` times the largest of their matrix are left out.
-
-    Returns:
-        A scalar, or [n_names, n_names].
-
-    Example:
-        >>> import numpy as np
-        >>> from latentcmp import similarity
-        >>> x = np.arange(12.0).reshape(6, 2) ** 2
-        >>> mixed = x @ [[1.0, 2.0], [0.0, 3.0]]
-        >>> print(round(similarity.cca(x, mixed), 6), round(similarity.cca(x, x % 5), 6))
-        1.0 0.305355
-    """
-    return _mean_correlations(compared_rows(X, Y, part), cutoff, variance=1.0)
-
-
-@overload
-def svcca(X: Statistics, *, part: Part = ..., cutoff: float = ..., variance: float = ...) -> Tensor: ...
-
-
-@overload
-def svcca(X: Tensor, Y: Tensor, *, cutoff: float = ..., variance: float = ...) -> Tensor: ...
-
-
-@overload
-def svcca(X: np.ndarray, Y: np.ndarray, *, cutoff: float = ..., variance: float = ...) -> np.float64: ...
-
-
-def svcca(
-    X: Statistics | Matrix,
-    Y: Matrix | None = None,
-    *,
-    part: Part = "train",
-    cutoff: float = CUTOFF,
-    variance: float = 0.99,
-) -> Tensor | np.float64:
-    """`cca` of the fewest leading singular directions that hold `variance` of each matrix's variance.
-
-    Raghu et al., NeurIPS 2017, arXiv 1706.05806.
-
-    Args:
-        X: [n, D_X], or joint statistics for all pairs of their matrices.
-        Y: [n, D_Y]; not given with joint statistics.
-        part: rows of joint statistics, "train" or "test".
-        cutoff: directions with singular values of at most `cutoff` times the largest of their matrix are left out.
-        variance: the fraction of the variance that is kept, in (0, 1].
-
-    Returns:
-        A scalar, or [n_names, n_names].
-
-    Example:
-        >>> import numpy as np
-        >>> from latentcmp import similarity
-        >>> x = np.arange(12.0).reshape(6, 2) ** 2
-        >>> print(round(similarity.svcca(x, x % 5, variance=0.9), 6))
-        0.231103
-    """
-    return _mean_correlations(compared_rows(X, Y, part), cutoff, variance)
+    return given.result(symmetric_values(list(given.rows.factors.values()), _rotated_difference))
 
 
 @overload
@@ -241,16 +157,6 @@ def effective_rank(X: Statistics | Matrix, *, kind: Kind = "entropy", part: Part
     return given.result(torch.stack(ranks))
 
 
-def _pairwise(matrices: list[Tensor], measure: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """A symmetric measure of all pairs, each computed once."""
-    n = len(matrices)
-    values = torch.empty(n, n, dtype=torch.float64, device=matrices[0].device)
-    for i in range(n):
-        for j in range(i, n):
-            values[i, j] = values[j, i] = measure(matrices[i], matrices[j])
-    return values
-
-
 def _unbiased(aligned: Tensor, centred: Centred) -> Tensor:
     """The unbiased HSIC times n (n - 3), from ||X'Y||_F^2 of rows that are centred and of unit Frobenius norm.
 
@@ -269,24 +175,3 @@ def _rotated_difference(x: Tensor, y: Tensor) -> Tensor:
     difference = padded(x, len(rotation)) - padded(y, len(rotation)) @ rotation
     norm: Tensor = difference.norm()
     return norm
-
-
-def _mean_correlations(given: ComparedRows, cutoff: float, variance: float) -> Tensor | np.float64:
-    if not (0 <= cutoff < 1 and 0 < variance <= 1):
-        raise InputError(f"cutoff must lie in [0, 1) and variance in (0, 1], got {cutoff} and {variance}")
-    cutoff = max(cutoff, given.rows.rcond)
-    directions = [_directions(x, cutoff, variance) for x in given.rows.factors.values()]
-    return given.result(_pairwise(directions, _mean_correlation))
-
-
-def _directions(x: Tensor, cutoff: float, variance: float) -> Tensor:
-    """Left singular vectors [m, r] above `cutoff`, the fewest that hold `variance` of the variance."""
-    u, s, _ = torch.linalg.svd(x, full_matrices=False)
-    left = s.square().flip(0).cumsum(0).flip(0)  # summed from the smallest, which would vanish beside the largest
-    chosen: Tensor = u[:, (s > cutoff * s[0]) & (left > (1 - variance) * left[0])]
-    return chosen
-
-
-def _mean_correlation(u: Tensor, v: Tensor) -> Tensor:
-    correlations: Tensor = torch.linalg.svdvals(u.T @ v).clamp(max=1)
-    return correlations.mean()

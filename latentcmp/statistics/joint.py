@@ -22,11 +22,10 @@ from latentcmp.statistics.augmented import write_augmented
 from latentcmp.statistics.blocked_accumulators import (
     BLOCK,
     BlockedAccumulator,
-    BlockedFactorAccumulator,
-    BlockedGramAccumulator,
 )
 from latentcmp.statistics.joint_moments import RCOND, JointMoments, Method
-from latentcmp.statistics.part_accumulators import CHUNK, FactorAccumulator, GramAccumulator, PartAccumulator
+from latentcmp.statistics.joint_parts import blocked_parts, empty_parts
+from latentcmp.statistics.part_accumulators import CHUNK
 from latentcmp.statistics.storage import (
     METADATA,
     Expected,
@@ -271,25 +270,6 @@ class JointStatistics:
                 mask = of_rows == index
                 self._counts[index] += mask.sum()
                 accumulator.add(positions, partial(_write_masked, rows, mask))
-
-
-def empty_parts(method: Method, columns: Sequence[int], device: torch.device) -> list[PartAccumulator]:
-    """Return an empty accumulator for each `RowPart`: by blocks on a CPU, in place on other devices."""
-    if device.type == "cpu":
-        return list(blocked_parts(method, columns))
-    kind = GramAccumulator if method == "gram" else FactorAccumulator
-    return [kind(total, columns) for total in _totals(columns, device)]
-
-
-def blocked_parts(method: Method, columns: Sequence[int]) -> list[BlockedAccumulator]:
-    """Return an empty accumulator on the CPU for each `RowPart`."""
-    kind = BlockedGramAccumulator if method == "gram" else BlockedFactorAccumulator
-    return [kind(total, columns) for total in _totals(columns, torch.device("cpu"))]
-
-
-def _totals(columns: Sequence[int], device: torch.device) -> Tensor:
-    """One tensor for the totals of all parts: products depend on its alignment in their last bits."""
-    return torch.zeros(len(RowPart), sum(columns), sum(columns), dtype=torch.float64, device=device)
 
 
 def _write_masked(rows: Tensor, mask: Tensor, out: Tensor, positions: Tensor) -> None:

@@ -17,7 +17,8 @@ from latentcmp.ops.gram_spectra import gram_spectra
 from latentcmp.ops.segment_cumulants import segment_cumulants
 from latentcmp.ops.small_svd import small_svd
 from latentcmp.statistics.joint import JointStatistics
-from latentcmp.statistics.row_sample import AtomSample, row_keys
+from latentcmp.statistics.row_keys import row_keys
+from latentcmp.statistics.row_sample import AtomSample
 
 from ..ops.cutoff_losses_cases import make_problem, sklearn_losses
 from ..ops.gram_spectra_cases import CASES, check_spectra, make_rows

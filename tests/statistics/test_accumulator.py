@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from latentcmp.statistics.accumulator import RowAccumulator, RowLabels, SampleSizes
-from latentcmp.statistics.row_sample import row_keys
+from latentcmp.statistics.row_keys import row_keys
 
 WIDTHS = {"a": 4, "b": 7}
 

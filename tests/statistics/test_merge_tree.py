@@ -12,7 +12,7 @@ from latentcmp.statistics.accumulator import RowAccumulator, RowLabels, SampleSi
 from latentcmp.statistics.joint import JointStatistics
 from latentcmp.statistics.joint_moments import JointMoments, Part
 from latentcmp.statistics.merge_tree import MergeTree
-from latentcmp.statistics.row_sample import row_keys
+from latentcmp.statistics.row_keys import row_keys
 from latentcmp.systems.folds import parts_of
 
 WIDTHS = {"a": 6, "b": 9}

@@ -9,7 +9,8 @@ import torch
 
 from latentcmp.errors import InputError
 from latentcmp.statistics.joint import JointStatistics
-from latentcmp.statistics.row_sample import AtomSample, row_keys
+from latentcmp.statistics.row_keys import row_keys
+from latentcmp.statistics.row_sample import AtomSample
 
 WIDTHS = {"a": 3, "b": 5}
 COUNTS = [7, 1, 0, 40, 12, 120, 3, 60]

@@ -13,7 +13,8 @@ from latentcmp.errors import InputError
 from latentcmp.statistics import blocked_accumulators
 from latentcmp.statistics.joint import JointStatistics
 from latentcmp.statistics.moments import Moments
-from latentcmp.statistics.row_sample import AtomSample, row_keys
+from latentcmp.statistics.row_keys import row_keys
+from latentcmp.statistics.row_sample import AtomSample
 
 WIDTHS = {"a": 12, "b": 20}
 N, CUT = 900, 517

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from latentcmp.errors import InputError
 from latentcmp.statistics.joint import JointStatistics
-from latentcmp.statistics.row_sample import AtomSample, row_keys
+from latentcmp.statistics.row_keys import row_keys
+from latentcmp.statistics.row_sample import AtomSample
 from latentcmp.statistics.storage import write_statistics
 
 WIDTHS = {"a": 3, "b": 4}
