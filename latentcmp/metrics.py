@@ -19,10 +19,9 @@ better than the mean, and more is possible. Results are tensors where X is one, 
 matrix that is constant over the training rows.
 """
 
-from typing import Any
-
 from torch import Tensor
 
+from latentcmp._runtime.types import RowIndices, Strengths
 from latentcmp.measures.cross_validation import Solver, checked_alphas
 from latentcmp.measures.inputs import root_mean_square, split_rows
 from latentcmp.measures.matrices import Matrix, as_matrix, checked_split
@@ -43,11 +42,11 @@ __all__ = [
 def pointwise_global_reconstruction_error(
     X: Matrix,
     Y: Matrix,
-    test_idx: Any = None,
-    train_idx: Any = None,
+    test_idx: RowIndices | None = None,
+    train_idx: RowIndices | None = None,
     *,
     solver: Solver = "cutoff",
-    alphas: Any = None,
+    alphas: Strengths | None = None,
 ) -> Matrix:
     """Row errors ||y_i - x_i W|| of one linear map W fitted to the training rows.
 
@@ -66,11 +65,11 @@ def pointwise_global_reconstruction_error(
 def global_reconstruction_error(
     X: Matrix,
     Y: Matrix,
-    test_idx: Any = None,
-    train_idx: Any = None,
+    test_idx: RowIndices | None = None,
+    train_idx: RowIndices | None = None,
     *,
     solver: Solver = "cutoff",
-    alphas: Any = None,
+    alphas: Strengths | None = None,
 ) -> Matrix:
     """GFRE(X -> Y): root mean square of the row errors of one linear map.
 
@@ -94,11 +93,11 @@ def global_reconstruction_error(
 def pointwise_global_reconstruction_distortion(
     X: Matrix,
     Y: Matrix,
-    test_idx: Any = None,
-    train_idx: Any = None,
+    test_idx: RowIndices | None = None,
+    train_idx: RowIndices | None = None,
     *,
     solver: Solver = "cutoff",
-    alphas: Any = None,
+    alphas: Strengths | None = None,
 ) -> Matrix:
     """Row distances between the linear prediction and its best orthogonal version (Procrustes).
 
@@ -119,11 +118,11 @@ def pointwise_global_reconstruction_distortion(
 def global_reconstruction_distortion(
     X: Matrix,
     Y: Matrix,
-    test_idx: Any = None,
-    train_idx: Any = None,
+    test_idx: RowIndices | None = None,
+    train_idx: RowIndices | None = None,
     *,
     solver: Solver = "cutoff",
-    alphas: Any = None,
+    alphas: Strengths | None = None,
 ) -> Matrix:
     """GFRD(X -> Y): root mean square of the row distortions.
 
@@ -148,11 +147,11 @@ def pointwise_local_reconstruction_error(
     X: Matrix,
     Y: Matrix,
     n_local_points: int,
-    test_idx: Any = None,
-    train_idx: Any = None,
+    test_idx: RowIndices | None = None,
+    train_idx: RowIndices | None = None,
     *,
     solver: Solver = "cutoff",
-    alphas: Any = None,
+    alphas: Strengths | None = None,
 ) -> Matrix:
     """Row errors, each of a linear map of its own fitted to the `n_local_points` nearest training rows.
 
@@ -175,11 +174,11 @@ def local_reconstruction_error(
     X: Matrix,
     Y: Matrix,
     n_local_points: int,
-    test_idx: Any = None,
-    train_idx: Any = None,
+    test_idx: RowIndices | None = None,
+    train_idx: RowIndices | None = None,
     *,
     solver: Solver = "cutoff",
-    alphas: Any = None,
+    alphas: Strengths | None = None,
 ) -> Matrix:
     """LFRE(X -> Y): root mean square of the row errors of the local maps.
 
@@ -201,10 +200,10 @@ def _pointwise(
     measure: ErrorName,
     X: Matrix,
     Y: Matrix,
-    test_idx: Any,
-    train_idx: Any,
+    test_idx: RowIndices | None,
+    train_idx: RowIndices | None,
     solver: Solver,
-    alphas: Any,
+    alphas: Strengths | None,
     n_local_points: int | None = None,
 ) -> Tensor:
     matrices = {"X": as_matrix("X", X), "Y": as_matrix("Y", Y)}

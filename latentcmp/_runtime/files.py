@@ -8,11 +8,11 @@ from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from shutil import rmtree
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from latentcmp._runtime.types import Metadata
 from latentcmp.errors import InputError
 
 TEMPORARY = ".latentcmp-"
@@ -104,7 +104,7 @@ def remove_temporaries(directory: Path, pattern: str) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any], form: str) -> str:
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: Metadata, form: str) -> str:
     """Write tensors and metadata to a safetensors file atomically.
 
     Args:
@@ -133,7 +133,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, An
     return digest
 
 
-def read_tensors(path: Path, form: str, kind: str) -> tuple[dict[str, Tensor], dict[str, Any], str]:
+def read_tensors(path: Path, form: str, kind: str) -> tuple[dict[str, Tensor], Metadata, str]:
     """Read a file of `write_tensors`.
 
     Args:

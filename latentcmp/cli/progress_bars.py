@@ -5,7 +5,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 
@@ -27,7 +36,7 @@ def progress_bars(console: Console) -> Iterator[Any]:
         _Rate(),
         TimeRemainingColumn(),
     )
-    tasks: dict[str, Any] = {}
+    tasks: dict[str, TaskID] = {}
     bars = Progress(*columns, console=console)
 
     def advance(label: str, done: int, total: int) -> None:

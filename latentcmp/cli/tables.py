@@ -1,7 +1,6 @@
 """Tables in the terminal: measures, the configuration, structures that were left out, and the time of each part."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
@@ -9,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from latentcmp._runtime.devices import choose_device
+from latentcmp._runtime.types import Metadata
 from latentcmp.comparison.config import CompareConfig
 from latentcmp.comparison.result import Comparison
 from latentcmp.measures.error_matrix import ErrorMatrix, FeatureValues
@@ -98,7 +98,7 @@ def dominated(comparison: Comparison) -> list[RenderableType]:
     ]
 
 
-def notes(manifest: dict[str, Any]) -> list[RenderableType]:
+def notes(manifest: Metadata) -> list[RenderableType]:
     """Structures that were left out or changed, one note for each reason."""
     found = manifest.get("structures", {})
     lines: list[RenderableType] = []

@@ -1,7 +1,6 @@
 """The pass over the structures: features of all sources, block by block, into statistics."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,6 +8,7 @@ from torch import Tensor
 from latentcmp._runtime.devices import without_waiting
 from latentcmp._runtime.progress import Progress, Timing, counted
 from latentcmp._runtime.settings import one_torch_thread
+from latentcmp._runtime.types import Metadata
 from latentcmp.comparison.plan import Plan
 from latentcmp.comparison.sources import FeatureSource
 from latentcmp.features.finite import FiniteCheck
@@ -28,7 +28,7 @@ class ComparisonAccumulator:
         structures: statistics of the cumulant descriptors of structures.
     """
 
-    def __init__(self, manifest: dict[str, Any], layers: dict[str, dict[str, Any]]) -> None:
+    def __init__(self, manifest: Metadata, layers: dict[str, Metadata]) -> None:
         self.manifest, self.layers, self.names = manifest, layers, dict[int, str]()
         config = manifest["config"]
         sizes = SampleSizes(config["local_train_rows"], config["local_test_rows"])

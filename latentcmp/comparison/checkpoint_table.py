@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from latentcmp.errors import InputError
 from latentcmp.measures.measure import ErrorName
@@ -20,7 +20,7 @@ COLUMNS = (
     "sha256",
     "settings",
 )
-Line = dict[str, Any]
+Line: TypeAlias = dict[str, Any]
 """Values of one checkpoint by the names in `COLUMNS`: text, an integer step, or floats."""
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from latentcmp._runtime.devices import choose_device
+from latentcmp._runtime.types import Metadata
 from latentcmp._version import __version__
 from latentcmp.comparison.checkpoint_names import expanded, steps_of
 from latentcmp.comparison.checkpoint_table import ERRORS, Line, read_table, write_table
@@ -42,7 +43,7 @@ class Drift:
 
     lines: list[Line]
     failed: dict[str, str]
-    structures: dict[str, Any]
+    structures: Metadata
 
 
 def drift(
@@ -167,7 +168,7 @@ def measured(reference: Features, now: Features, config: CompareConfig) -> dict[
     return found
 
 
-def _settings(base: ModelSpec, screening: Screening, config: CompareConfig) -> dict[str, Any]:
+def _settings(base: ModelSpec, screening: Screening, config: CompareConfig) -> Metadata:
     """Settings that every line depends on besides its checkpoint."""
     return {
         "reference": identity(base) | {"layer": base.layer},

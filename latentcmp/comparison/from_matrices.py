@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentcmp._runtime.types import RowIndices, Strengths
 from latentcmp._runtime.versions import versions
 from latentcmp.comparison.pairwise import LevelInput, accumulated, pairwise_level
 from latentcmp.comparison.result import Comparison
@@ -30,14 +31,14 @@ _CHUNK = 8192
 
 def compare_features(
     features: Mapping[str, Tensor | np.ndarray],
-    test_idx: Any = None,
-    train_idx: Any = None,
+    test_idx: RowIndices | None = None,
+    train_idx: RowIndices | None = None,
     groups: Sequence[Any] | None = None,
     measures: Sequence[str] = DEFAULT_MEASURES,
     n_local_points: int | None = None,
     *,
     solver: Solver = "cutoff",
-    alphas: Any = None,
+    alphas: Strengths | None = None,
     test_fraction: float = 0.2,
     seed: int = 0,
     local_train_rows: int = SampleSizes.train,

@@ -9,6 +9,7 @@ import torch
 
 from latentcmp._runtime.devices import choose_device
 from latentcmp._runtime.progress import Timing
+from latentcmp._runtime.types import Metadata
 from latentcmp.comparison.model_inputs import InMemory
 from latentcmp.comparison.sources import FeatureSource, ModelSource, StoreSource
 from latentcmp.errors import InputError
@@ -31,7 +32,7 @@ class Opened(NamedTuple):
 
     sources: list[FeatureSource]
     screening: Screening[Any]
-    manifests: dict[str, dict[str, Any]]
+    manifests: dict[str, Metadata]
 
 
 class Request(NamedTuple):
@@ -167,12 +168,12 @@ def _check_distinct(paths: Sequence[Path]) -> None:
             raise InputError(f"features {path} were given twice; give each once")
 
 
-def _stored_manifest(store: StoredFeatures) -> dict[str, Any]:
+def _stored_manifest(store: StoredFeatures) -> Metadata:
     source = "features in memory" if isinstance(store, FeaturesInMemory) else "stored features"
     return store.manifest | {"source": source}
 
 
-def _loaded_manifest(adapter: Adapter) -> dict[str, Any]:
+def _loaded_manifest(adapter: Adapter) -> Metadata:
     """Metadata of a loaded model, whose weights may differ from those of its checkpoint."""
     card = adapter.card
     names = {"name": card.name, "family": card.family, "package": card.package}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from latentcmp._runtime.types import Metadata
 from latentcmp._runtime.versions import versions
 from latentcmp.errors import InputError
 from latentcmp.measures.cross_validation import checked_alphas
@@ -38,7 +39,7 @@ class Plan:
     systems: Sequence[SystemInfo]
     split: Split
     blocks: list[tuple[int, int]]
-    manifest: dict[str, Any]
+    manifest: Metadata
 
     @classmethod
     def of(

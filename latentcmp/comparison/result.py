@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latentcmp._runtime.types import Metadata
 from latentcmp.measures.error_matrix import ErrorMatrix, FeatureValues
 from latentcmp.report.content import Report, Tables
 
@@ -67,7 +68,7 @@ class Comparison:
     atoms: Level
     structures: Level | None = None
     orders: dict[str, ErrorMatrix] = field(default_factory=dict)
-    manifest: dict[str, Any] = field(default_factory=dict)
+    manifest: Metadata = field(default_factory=dict)
     timing: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -115,7 +116,7 @@ class Comparison:
 
         return heatmap(self.atoms.tables, self.atoms.n_train, self.atoms.n_test)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Metadata:
         """Every number, as results.json holds it."""
         levels = {"atoms": self.atoms} | ({"structures": self.structures} if self.structures else {})
         return {
@@ -133,7 +134,7 @@ class Comparison:
         return "".join(table._repr_html_() for table in self.atoms.tables)
 
 
-def _level_dict(level: Level) -> dict[str, Any]:
+def _level_dict(level: Level) -> Metadata:
     return {
         **{table.measure: table.tolist() for table in level.tables},
         "details": {

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from latentcmp._runtime.types import Metadata
 from latentcmp.comparison.accumulate import ComparisonAccumulator
 from latentcmp.errors import InputError
 from latentcmp.statistics.storage import prefixed, read_statistics, under, write_statistics
 
 KIND = "a shard of a comparison"
-Packed = tuple[dict[str, Tensor], dict[str, Any]]
+Packed = tuple[dict[str, Tensor], Metadata]
 
 
 class Shard(NamedTuple):
@@ -38,9 +39,7 @@ class Shard(NamedTuple):
         return directory / f"shard-{self.number:04d}-of-{self.of:04d}.safetensors"
 
 
-def write_shard(
-    directory: Path, shard: Shard, manifest: dict[str, Any], accumulator: ComparisonAccumulator | None
-) -> Path:
+def write_shard(directory: Path, shard: Shard, manifest: Metadata, accumulator: ComparisonAccumulator | None) -> Path:
     """Write the accumulator of a shard (None: it had no block) in an atomic write, and return the path."""
     tensors, metadata = pack(manifest, accumulator)
     directory.mkdir(parents=True, exist_ok=True)
@@ -49,7 +48,7 @@ def write_shard(
     return path
 
 
-def is_done(directory: Path, shard: Shard, manifest: dict[str, Any]) -> bool:
+def is_done(directory: Path, shard: Shard, manifest: Metadata) -> bool:
     """Whether the file of a shard exists and is complete. Raises InputError if it is of another comparison."""
     path = shard.path(directory)
     try:
@@ -74,7 +73,7 @@ def merge_shards(directories: Sequence[Path], partial: bool = False) -> Comparis
     paths = [path for directory in directories for path in sorted(directory.glob("shard-*-of-*.safetensors"))]
     seen: dict[Shard, Path] = {}
     whole: ComparisonAccumulator | None = None
-    first: dict[str, Any] = {}
+    first: Metadata = {}
     for path in paths:
         tensors, metadata = read_statistics(path, KIND)
         shard = Shard(*metadata["shard"])
@@ -106,7 +105,7 @@ def merged(whole: ComparisonAccumulator | None, part: ComparisonAccumulator | No
     return whole or part
 
 
-def pack(manifest: dict[str, Any], accumulator: ComparisonAccumulator | None) -> Packed:
+def pack(manifest: Metadata, accumulator: ComparisonAccumulator | None) -> Packed:
     """The tensors of an accumulator, on the CPU, and its metadata; `unpack` is the inverse."""
     if accumulator is None:
         return {}, {"manifest": manifest, "layers": {}, "names": {}}
@@ -115,7 +114,7 @@ def pack(manifest: dict[str, Any], accumulator: ComparisonAccumulator | None) ->
     return tensors, {"manifest": manifest, "layers": accumulator.layers, "names": accumulator.names}
 
 
-def unpack(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> ComparisonAccumulator | None:
+def unpack(tensors: dict[str, Tensor], metadata: Metadata) -> ComparisonAccumulator | None:
     """The accumulator that `pack` packed; None where it was None."""
     if not metadata["layers"]:
         return None
@@ -126,7 +125,7 @@ def unpack(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> ComparisonAc
     return accumulator
 
 
-def _check_same(path: Path, metadata: dict[str, Any], other: str, expected: dict[str, Any]) -> None:
+def _check_same(path: Path, metadata: Metadata, other: str, expected: Metadata) -> None:
     """Raise InputError naming what differs between two comparisons."""
     mine, theirs = (_flat(of["manifest"]) | {"shards": of["shard"][1]} for of in (metadata, expected))
     differing = [key for key in theirs if mine.get(key) != theirs[key]]
@@ -138,9 +137,9 @@ def _check_same(path: Path, metadata: dict[str, Any], other: str, expected: dict
         )
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Metadata:
     """The leaves of nested mappings by the path to them."""
-    leaves: dict[str, Any] = {}
+    leaves: Metadata = {}
     for name, branch in tree.items():
         leaves |= _flat(branch, f"{prefix}{name}.") if isinstance(branch, Mapping) else {f"{prefix}{name}": branch}
     return leaves

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from latentcmp._runtime.progress import Advance, Timing
+from latentcmp._runtime.types import Metadata
 from latentcmp.features.extract import layer_manifest
 from latentcmp.features.stored import StoredFeatures
 from latentcmp.hooks.layout import Reduce
@@ -26,7 +27,7 @@ class FeatureSource(Protocol):
     def rows(self, systems: Sequence[SystemInfo], advance: Advance | None = None) -> dict[str, Tensor]:
         """Features {label: [n_atoms, D]} of systems, in their order, on the device of the comparison."""
 
-    def manifest(self, label: str, values: Tensor) -> dict[str, Any]:
+    def manifest(self, label: str, values: Tensor) -> Metadata:
         """Metadata of the features of a label."""
 
 
@@ -59,7 +60,7 @@ class ModelSource:
         )
         return {label: values[layer] for label, layer in self.layers.items()}
 
-    def manifest(self, label: str, values: Tensor) -> dict[str, Any]:
+    def manifest(self, label: str, values: Tensor) -> Metadata:
         """Layer, layout and dtype of the features."""
         return layer_manifest(self.adapter, self.layers[label], values, self.reduce)
 
@@ -83,6 +84,6 @@ class StoreSource:
             advance(len(values))
         return {self.store.label: values}
 
-    def manifest(self, label: str, values: Tensor) -> dict[str, Any]:
+    def manifest(self, label: str, values: Tensor) -> Metadata:
         """The manifest of the features, with their width."""
         return self.store.manifest | {"width": self.store.width}

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
+from latentcmp._runtime.types import Metadata
 from latentcmp.errors import InputError
 from latentcmp.features.writer import SHARD_ATOMS, FeatureWriter, holds_features
 from latentcmp.models.batching import batches
@@ -38,7 +38,7 @@ class Features:
     ptr: Tensor
     ids: list[str]
     numbers: Tensor
-    manifest: dict[str, Any] = field(default_factory=dict)
+    manifest: Metadata = field(default_factory=dict)
     systems: list[SystemRecord] = field(default_factory=list)
 
     def __len__(self) -> int:

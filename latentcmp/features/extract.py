@@ -8,6 +8,7 @@ from torch import Tensor
 
 from latentcmp._runtime.devices import choose_device
 from latentcmp._runtime.progress import Progress, counted
+from latentcmp._runtime.types import Metadata
 from latentcmp.features.data import Features
 from latentcmp.features.finite import check_finite
 from latentcmp.hooks.layout import Reduce
@@ -71,7 +72,7 @@ def extract(
     return features
 
 
-def structures_manifest(screening: Screening[Any]) -> dict[str, Any]:
+def structures_manifest(screening: Screening[Any]) -> Metadata:
     """Return the metadata of structures: counts, hash, and the ids of those skipped or boxed."""
     return {
         "n_systems": len(screening.systems),
@@ -84,7 +85,7 @@ def structures_manifest(screening: Screening[Any]) -> dict[str, Any]:
     }
 
 
-def layer_manifest(adapter: Adapter, layer: str, values: Tensor, reduce: Reduce) -> dict[str, Any]:
+def layer_manifest(adapter: Adapter, layer: str, values: Tensor, reduce: Reduce) -> Metadata:
     """Return the metadata of features [n_atoms, D]: layer, module, layout, dtype, device."""
     point = existing_point(adapter, layer)
     return {

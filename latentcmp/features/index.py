@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from latentcmp._runtime.files import atomic_write
+from latentcmp._runtime.types import Metadata
 from latentcmp.errors import InputError
 from latentcmp.systems.system import SystemRecord
 
@@ -37,8 +38,8 @@ class Index:
         shards: the files, in the order of the rows.
     """
 
-    request: dict[str, Any]
-    manifest: dict[str, Any]
+    request: Metadata
+    manifest: Metadata
     width: int
     dtype: str
     systems: list[SystemRecord]
@@ -90,5 +91,5 @@ def _rows(columns: dict[str, list[Any]], kind: type) -> list[Any]:
     return [kind(*values) for values in zip(*(columns[name] for name in names), strict=True)]
 
 
-def _digest(content: dict[str, Any]) -> str:
+def _digest(content: Metadata) -> str:
     return blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from latentcmp._runtime.types import Metadata
 from latentcmp.errors import InputError
 from latentcmp.systems.screen import OnUnsupported, Screening, Skip
 from latentcmp.systems.system import System, SystemRecord, in_canonical_order
@@ -22,7 +23,7 @@ class SystemTable(Protocol):
         """The systems, in any order."""
 
     @property
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Metadata:
         """Metadata; of it the join reads `skipped` and `boxed`."""
 
     def numbers_of(self, id: str) -> Tensor:

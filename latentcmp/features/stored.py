@@ -4,12 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from latentcmp._runtime.types import Metadata
 from latentcmp.errors import InputError
 from latentcmp.features.data import Features
 from latentcmp.features.finite import check_finite
@@ -35,7 +35,7 @@ class StoredFeatures(ABC):
     """
 
     def __init__(
-        self, label: str, systems: Sequence[SystemRecord], width: int, dtype: torch.dtype, manifest: dict[str, Any]
+        self, label: str, systems: Sequence[SystemRecord], width: int, dtype: torch.dtype, manifest: Metadata
     ) -> None:
         self.label, self.width, self.dtype, self.manifest = label, width, dtype, manifest
         self.systems = list(systems)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from latentcmp._runtime.types import Metadata
 from latentcmp.errors import InputError, MissingPackageError
 from latentcmp.features.data import Features
 from latentcmp.systems.read import Structures, read_systems
@@ -70,7 +71,7 @@ def from_tensor_map(tensor: Any, structures: Structures | None = None) -> Featur
     return Features(rows, torch.from_numpy(ptr).to(rows.device), ids, numbers, manifest, records)
 
 
-def _metadata(tensor: Any, structures: Structures | None) -> tuple[list[SystemRecord], torch.Tensor, dict[str, Any]]:
+def _metadata(tensor: Any, structures: Structures | None) -> tuple[list[SystemRecord], torch.Tensor, Metadata]:
     """The records of the systems, the atomic numbers of their atoms, and the manifest."""
     if structures is not None:
         systems = read_systems(structures)

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from latentcmp._runtime.files import read_tensors, remove_temporaries, write_tensors
+from latentcmp._runtime.types import Metadata
 from latentcmp.errors import InputError
 from latentcmp.features.index import FORMAT, INDEX, FeatureShard, Index, shard_name
 from latentcmp.systems.system import SystemRecord
@@ -31,11 +31,11 @@ class FeatureWriter:
         InputError: the directory contains features of another request, or cannot be written.
     """
 
-    def __init__(self, directory: str | Path, request: dict[str, Any], n_shards: int, overwrite: bool = False) -> None:
+    def __init__(self, directory: str | Path, request: Metadata, n_shards: int, overwrite: bool = False) -> None:
         self.directory, self.request, self.n_shards = Path(directory), request, n_shards
         self._shards: dict[int, FeatureShard] = {}
         self._width, self._dtype = 0, ""
-        self._manifest: dict[str, Any] = {}
+        self._manifest: Metadata = {}
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             for pattern in (SHARDS, INDEX):
@@ -56,7 +56,7 @@ class FeatureWriter:
         values: Tensor,
         counts: Sequence[int],
         numbers: Tensor,
-        manifest: dict[str, Any],
+        manifest: Metadata,
         first: int,
     ) -> None:
         """Write one shard.
@@ -79,7 +79,7 @@ class FeatureWriter:
         digest = write_tensors(self._path(number), tensors, metadata, FORMAT)
         self._register(number, values, metadata, digest)
 
-    def finish(self, systems: Sequence[SystemRecord], manifest: dict[str, Any]) -> None:
+    def finish(self, systems: Sequence[SystemRecord], manifest: Metadata) -> None:
         """Write the index, with `manifest` merged into the metadata of the shards."""
         shards, merged = [self._shards[number] for number in range(self.n_shards)], self._manifest | manifest
         Index(self.request, merged, self._width, self._dtype, list(systems), shards).write(self.directory)
@@ -98,7 +98,7 @@ class FeatureWriter:
             if path in numbers:
                 self._register(numbers[path], tensors["values"], metadata, digest)
 
-    def _check_request(self, other: dict[str, Any]) -> None:
+    def _check_request(self, other: Metadata) -> None:
         keys = [key for key in {**self.request, **other} if self.request.get(key) != other.get(key)]
         if keys:
             differences = ", ".join(f"{key} {other.get(key)!r}, not {self.request.get(key)!r}" for key in keys[:3])
@@ -106,7 +106,7 @@ class FeatureWriter:
                 f"{self.directory} contains other features ({differences}); give another directory, or --overwrite"
             )
 
-    def _register(self, number: int, values: Tensor, metadata: dict[str, Any], digest: str) -> None:
+    def _register(self, number: int, values: Tensor, metadata: Metadata, digest: str) -> None:
         self._shards[number] = FeatureShard(metadata["n_systems"], len(values), digest)
         self._width, self._dtype = values.shape[1], str(values.dtype).removeprefix("torch.")
         self._manifest = metadata["manifest"]

@@ -1,11 +1,13 @@
 """Feature matrices as users give them: checked on the way in, results of their kind on the way out."""
 
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from latentcmp._runtime.types import RowIndices
 from latentcmp.errors import InputError
 from latentcmp.systems.folds import resolve_split
 
@@ -57,7 +59,7 @@ def paired(X: Any, Y: Any) -> dict[str, Tensor]:
 
 
 def checked_split(
-    matrices: dict[str, Tensor], train_idx: Any = None, test_idx: Any = None
+    matrices: dict[str, Tensor], train_idx: RowIndices | None = None, test_idx: RowIndices | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the training and test positions (int64) of matrices with the same rows on the same device.
 
@@ -81,5 +83,5 @@ def checked_split(
     return train, test
 
 
-def _listed(values: dict[str, Any]) -> str:
+def _listed(values: Mapping[str, object]) -> str:
     return ", ".join(f"{name}: {value}" for name, value in values.items())

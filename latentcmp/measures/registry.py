@@ -59,8 +59,8 @@ def _fit_global_maps(moments: JointMoments, options: MeasureOptions) -> GlobalMa
 
 
 def _row_errors(name: ErrorName, source: Rows, targets: Sequence[Rows], options: MeasureOptions) -> Sequence[Tensor]:
-    fit: dict[str, Any] = {"solver": options.solver, "alphas": options.alphas}
-    return pointwise_errors(source, targets, name, n_local_points=options.n_local_points, **fit)
+    k, solver, alphas = options.n_local_points, options.solver, options.alphas
+    return pointwise_errors(source, targets, name, n_local_points=k, solver=solver, alphas=alphas)
 
 
 def _plain(function: Callable[..., Tensor], **fixed: Any) -> OfStatistics:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentcmp._runtime.types import Metadata, StateDict
 from latentcmp.errors import InputError
 from latentcmp.measures.cross_validation import Solver
 from latentcmp.measures.inputs import points_of_widths, root_mean_square
@@ -105,9 +106,9 @@ class RunningLocalErrors:
             errors |= self._errors(source, members, k, neighbours, solver, alphas)
         return {target: errors[target] for target in self.widths}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Return copies of all tensors, by matrix, and kind, widths and k under "metadata"."""
-        state: dict[str, Any] = {METADATA: self._metadata()}
+        state: StateDict = {METADATA: self._metadata()}
         for name, nearest in self._nearest.items():
             state |= prefixed(name, tensors_of(nearest.state_dict()))
         return state
@@ -122,7 +123,7 @@ class RunningLocalErrors:
         for name, nearest in self._nearest.items():
             nearest.load_state_dict({**under(name, state), METADATA: nearest.metadata()})
 
-    def _metadata(self) -> dict[str, Any]:
+    def _metadata(self) -> Metadata:
         return {"kind": KIND, "widths": dict(self.widths), "n_local_points": self.n_local_points}
 
     def _errors(

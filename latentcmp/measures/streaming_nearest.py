@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from latentcmp._runtime.types import Metadata, StateDict
 from latentcmp.errors import InputError
 from latentcmp.measures.nearest import distances_to, nearest_of_block
 from latentcmp.statistics.storage import METADATA, check_metadata, prefixed, under
@@ -117,7 +118,7 @@ class RunningNeighbours:
             raise InputError("a row number came twice; every row of the stream needs a number of its own")
         return Neighbours(squared.clone(), rows.clone(), {name: values.clone() for name, values in payload.items()})
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Return copies of all tensors, and kind and k under "metadata"."""
         self._empty_block()
         squared, rows, payload = self._best
@@ -137,7 +138,7 @@ class RunningNeighbours:
         self.reset()
         self._merge(Neighbours(state["squared_distances"], state["rows"], under(PAYLOAD, state)))
 
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> Metadata:
         """Return the kind and k, which a state to load must have."""
         return {"kind": KIND, "k": self.k}
 

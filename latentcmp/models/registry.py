@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from latentcmp._runtime.settings import single_precision
+from latentcmp._runtime.types import Metadata
 from latentcmp.errors import InputError, LatentcmpError, ModelError
 from latentcmp.models.card import Adapter, ModelCard
 from latentcmp.models.checkpoint import bundled_checkpoint, file_sha256, package_folder
@@ -125,7 +126,7 @@ def load(spec: ModelSpec | str, device: torch.device | str = "cpu", trust: bool 
         raise InputError(f"{path} cannot be loaded as a {spec.card.family} checkpoint: {reason}") from error
 
 
-def identity(spec: ModelSpec) -> dict[str, Any]:
+def identity(spec: ModelSpec) -> Metadata:
     """Return what a manifest records of a model: names, versions, SHA-256 of the checkpoint, options."""
     card = spec.card
     path = spec.checkpoint or package_folder(card) / card.checkpoint

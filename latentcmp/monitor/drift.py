@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from latentcmp._runtime.distributed import Group
+from latentcmp._runtime.types import StateDict
 from latentcmp.errors import InputError, LatentcmpError
 from latentcmp.features.data import Features
 from latentcmp.hooks.layout import REDUCTIONS, Reduce
@@ -28,6 +29,7 @@ from latentcmp.monitor.probe import (
     share_of_systems,
 )
 from latentcmp.monitor.ranks import Ranks
+from latentcmp.monitor.writers import Record
 from latentcmp.ops.segments import Segments
 from latentcmp.statistics.joint_moments import RCOND, Method
 
@@ -113,7 +115,7 @@ class DriftMonitor:
         }
         if reference is not None:
             self._refer(reference)
-        self._records: list[dict[str, Any]] = []
+        self._records: list[Record] = []
         self._pending: list[tuple[int, dict[str, Observation | str]]] = []
         self._due: int | None = None
 
@@ -127,7 +129,7 @@ class DriftMonitor:
             self.compute()
         return True
 
-    def compute(self) -> list[dict[str, Any]]:
+    def compute(self) -> list[Record]:
         """Return all records so far, one for each probe: {"step": int, "layers": {name: record}}.
 
         The record of a layer has `gfre_to_reference`, GFRE(now -> reference), and `gfre_from_reference`,
@@ -143,7 +145,7 @@ class DriftMonitor:
             self._records.append({"step": step, "layers": layers})
         return deepcopy(self._records)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Return records and reference features as plain containers and tensors, for the checkpoint of the training."""
         records = self.compute()
         reference = {
@@ -206,7 +208,7 @@ class DriftMonitor:
                 found[name] = self._reason(error)
         return found
 
-    def _measured(self, name: str, seen: Observation | str, reason: str) -> dict[str, Any]:
+    def _measured(self, name: str, seen: Observation | str, reason: str) -> Record:
         if isinstance(seen, str) or reason:
             return empty_record(reason, self.local)
         try:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
+from latentcmp._runtime.types import StateDict
 from latentcmp.errors import MissingPackageError
 from latentcmp.hooks.points import HookPoint
 from latentcmp.monitor.drift import DriftMonitor, Reference
@@ -84,10 +85,10 @@ class DriftCallback(_lightning().Callback):  # type: ignore[misc]
                 logger.log_metrics(metrics, step=record["step"])
         self._logged = len(records)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Return the state of the monitor for a checkpoint."""
         return self.monitor.state_dict() if self.monitor else dict(self._state or {})
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: StateDict) -> None:
         """Keep the state of a checkpoint for the monitor that is created when training starts."""
         self._state = state_dict or None

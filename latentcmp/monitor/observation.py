@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from latentcmp.measures.pairs import pointwise_errors
 from latentcmp.measures.similarity import effective_rank, linear_cka
 from latentcmp.monitor.layer import Layer, as_rows
 from latentcmp.monitor.ranks import Ranks
+from latentcmp.monitor.writers import Record
 from latentcmp.statistics.joint import JointStatistics
 from latentcmp.statistics.joint_moments import Method
 from latentcmp.systems.folds import RowPart
@@ -56,7 +56,7 @@ def observe(layer: Layer, values: Sequence[Tensor], reduce: Reduce, method: Meth
     return Observation(statistics, kept)
 
 
-def measure(layer: Layer, seen: Observation, ranks: Ranks, local: bool) -> dict[str, Any]:
+def measure(layer: Layer, seen: Observation, ranks: Ranks, local: bool) -> Record:
     """Return the record of one layer in one probe. Synchronises with the device.
 
     All ranks of a group have the same statistics, hence the same record or the same error.
@@ -71,7 +71,7 @@ def measure(layer: Layer, seen: Observation, ranks: Ranks, local: bool) -> dict[
     if not bool(torch.isfinite(gfre).all()):
         raise InputError(f"layer {layer.point.name!r} held a NaN or an infinity in a test row")
     names = list(seen.statistics.widths)
-    record: dict[str, Any] = {
+    record: Record = {
         f"gfre_{name}": float(gfre[names.index(source), names.index(target)])
         for name, (source, target) in DIRECTIONS.items()
     }
@@ -94,12 +94,12 @@ def _local(layer: Layer, seen: Observation, ranks: Ranks) -> dict[str, float]:
     }
 
 
-def _resolved(layer: Layer, seen: Observation, maps: GlobalMaps, ranks: Ranks, local: bool) -> dict[str, Any]:
+def _resolved(layer: Layer, seen: Observation, maps: GlobalMaps, ranks: Ranks, local: bool) -> Record:
     """GFRE over the test rows of each element or structure, in units of the spread of the whole layer."""
     assert seen.rows is not None
     kept = {REFERENCE: layer.of_test(layer.reference), NOW: layer.of_test(seen.rows) if local else seen.rows}
     rows = {name: maps.scalings[name](values.double()) for name, values in kept.items()}
-    found: dict[str, Any] = {kind: {name: {} for name in marks.names} for kind, marks in layer.marks.items()}
+    found: Record = {kind: {name: {} for name in marks.names} for kind, marks in layer.marks.items()}
     for direction, (source, target) in DIRECTIONS.items():
         errors = maps.row_errors(source, rows)[target]
         for kind, marks in layer.marks.items():
@@ -110,6 +110,6 @@ def _resolved(layer: Layer, seen: Observation, maps: GlobalMaps, ranks: Ranks, l
     return found
 
 
-def empty_record(reason: str, local: bool) -> dict[str, Any]:
+def empty_record(reason: str, local: bool) -> Record:
     """Return the record of a layer that could not be measured: NaN for every measure, and the reason."""
     return dict.fromkeys((*MEASURES, *(LOCAL_MEASURES if local else ())), float("nan")) | {"reason": reason}

@@ -3,12 +3,13 @@
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from latentcmp._runtime.files import atomic_write
 from latentcmp.errors import MissingPackageError
 
-Record = dict[str, Any]
+Record: TypeAlias = dict[str, Any]
+"""Values by name: of a probe, or of a layer in it."""
 RESOLVED = ("elements", "structures")
 
 
@@ -64,7 +65,7 @@ class TensorBoardWriter:
         self._writer.flush()
 
 
-def write_csv(path: Path, columns: Sequence[str], lines: Sequence[dict[str, Any]]) -> None:
+def write_csv(path: Path, columns: Sequence[str], lines: Sequence[Record]) -> None:
     """Write a CSV file atomically; columns that a line has no value for stay empty. Raises InputError."""
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
@@ -72,7 +73,7 @@ def write_csv(path: Path, columns: Sequence[str], lines: Sequence[dict[str, Any]
         writer.writerows(lines)
 
 
-def _rows(record: Record) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _rows(record: Record) -> Iterator[tuple[str, str, Record]]:
     """Layer, label and numbers: of the whole layer (label ""), then of each element and structure."""
     for layer, found in record["layers"].items():
         yield layer, "", {name: value for name, value in found.items() if name not in RESOLVED}

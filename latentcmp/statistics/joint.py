@@ -17,6 +17,7 @@ from torch import Tensor
 
 from latentcmp._runtime.devices import without_waiting
 from latentcmp._runtime.distributed import Group, State, check_same, initialised_group, merged_by_tree
+from latentcmp._runtime.types import Metadata, StateDict
 from latentcmp.errors import InputError
 from latentcmp.statistics.augmented import write_augmented
 from latentcmp.statistics.blocked_accumulators import (
@@ -160,9 +161,9 @@ class JointStatistics:
         for part in self._parts:
             part.compact()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Return copies of all tensors, pending rows included, and widths, method and kind under "metadata"."""
-        state: dict[str, Any] = {"counts": self._counts.clone()}
+        state: StateDict = {"counts": self._counts.clone()}
         if self._pivot is not None:
             state["pivot"] = self._pivot.clone()
         for part in RowPart:
@@ -204,7 +205,7 @@ class JointStatistics:
             raise InputError(f"{path} cannot be loaded: {error}") from error
         return statistics
 
-    def _metadata(self) -> dict[str, Any]:
+    def _metadata(self) -> Metadata:
         return {"kind": KIND, "widths": self.widths, "method": self.method}
 
     def _expected(self, tensors: Mapping[str, Tensor], parts: Sequence[BlockedAccumulator]) -> Expected:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentcmp._runtime.types import Metadata, StateDict
 from latentcmp.errors import InputError
 from latentcmp.ops.segment_cumulants import segment_cumulants
 from latentcmp.ops.segment_cumulants.reference import cumulants_from_moments, output_dtype, signed_root
@@ -99,7 +100,7 @@ class Moments:
         self.mean.zero_()
         self.sums.zero_()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Return copies of all tensors, and the arguments and kind under "metadata"."""
         return {"mean": self.mean.clone(), "sums": self.sums.clone(), METADATA: self._metadata()}
 
@@ -116,7 +117,7 @@ class Moments:
         for name, tensor in held.items():
             tensor.copy_(state[name])
 
-    def _metadata(self) -> dict[str, Any]:
+    def _metadata(self) -> Metadata:
         n_systems, columns = self.mean.shape
         return {"kind": KIND, "n_systems": n_systems, "columns": columns, "order": self.order}
 

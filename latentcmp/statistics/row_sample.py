@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from latentcmp._runtime.devices import without_waiting
+from latentcmp._runtime.types import Metadata, StateDict
 from latentcmp.errors import InputError
 from latentcmp.statistics.storage import (
     METADATA,
@@ -117,7 +118,7 @@ class AtomSample:
         self._labels = {name: [np.empty(0, dtype=np.int64)] for name in self.labels}
         self._last = np.iinfo(np.uint64).max  # the largest hash that can still be among the smallest
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Return the sample as tensors, and the arguments and kind under "metadata"."""
         atoms = self.compute()
         labels = {name: _copied(values) for name, values in atoms.labels.items()}
@@ -163,7 +164,7 @@ class AtomSample:
             raise InputError(f"{path} cannot be loaded: {error}") from error
         return sample
 
-    def _metadata(self) -> dict[str, Any]:
+    def _metadata(self) -> Metadata:
         return {
             "kind": KIND,
             "widths": self.widths,

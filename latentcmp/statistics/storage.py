@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from latentcmp._runtime.files import read_tensors, write_tensors
+from latentcmp._runtime.types import Metadata, StateDict
 from latentcmp.errors import InputError
 
 FORMAT = "latentcmp-statistics-3"
@@ -18,12 +19,12 @@ Expected = dict[str, tuple[tuple[int, ...], torch.dtype | None]]
 """Shape and dtype of tensors by name; dtype None for any."""
 
 
-def write_statistics(path: Path, kind: str, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+def write_statistics(path: Path, kind: str, tensors: dict[str, Tensor], metadata: Metadata) -> None:
     """Write tensors of a kind and their metadata in one atomic write."""
     write_tensors(path, tensors, {"kind": kind, **metadata}, FORMAT)
 
 
-def read_statistics(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_statistics(path: Path, kind: str) -> tuple[dict[str, Tensor], Metadata]:
     """Read tensors and metadata. Raises InputError for anything but an undamaged file of this kind and format."""
     tensors, metadata, _ = read_tensors(path, FORMAT, "statistics file")
     if metadata["kind"] != kind:
@@ -36,7 +37,7 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
     write_statistics(path, state[METADATA]["kind"], tensors_of(state), state[METADATA])
 
 
-def read_state(path: Path, kind: str) -> dict[str, Any]:
+def read_state(path: Path, kind: str) -> StateDict:
     """Read a state_dict of a kind."""
     tensors, metadata = read_statistics(path, kind)
     return {**tensors, METADATA: metadata}

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
 
+from latentcmp._runtime.types import Metadata
 from latentcmp.errors import MissingPackageError
 from latentcmp.systems.system import System
 
@@ -105,7 +105,7 @@ def _slabs() -> Iterator[System]:
             yield System(id_, _bare(atoms), _parent(id_, atoms), "slab")
 
 
-def _prototype_entries() -> list[dict[str, Any]]:
+def _prototype_entries() -> list[Metadata]:
     spec = find_spec("pymatgen")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         path = Path(folder, "analysis", "prototypes", "aflow_prototypes.json.gz")
@@ -117,7 +117,7 @@ def _prototype_entries() -> list[dict[str, Any]]:
     )
 
 
-def _from_snl(snl: dict[str, Any]) -> Atoms:
+def _from_snl(snl: Metadata) -> Atoms:
     symbols = [site["species"][0]["element"] for site in snl["sites"]]
     positions = [site["xyz"] for site in snl["sites"]]
     return Atoms(symbols, positions=positions, cell=snl["lattice"]["matrix"], pbc=True)
