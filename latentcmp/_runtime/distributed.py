@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -16,8 +16,12 @@ from torch import Tensor
 
 from latentcmp.errors import InputError
 
-Group: TypeAlias = "dist.ProcessGroup | Literal['world'] | None"  # text: not every build of torch has it
-ProcessGroup: TypeAlias = "dist.ProcessGroup | None"
+if TYPE_CHECKING:
+    ProcessGroup: TypeAlias = dist.ProcessGroup | None
+    Group: TypeAlias = dist.ProcessGroup | Literal["world"] | None
+else:  # not every build of torch has process groups
+    ProcessGroup = getattr(dist, "ProcessGroup", object) | None
+    Group = getattr(dist, "ProcessGroup", object) | Literal["world"] | None
 State = list[Tensor]
 Value = TypeVar("Value")
 

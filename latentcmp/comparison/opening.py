@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,7 +36,8 @@ class Opened(NamedTuple):
     manifests: dict[str, Metadata]
 
 
-class Request(NamedTuple):
+@dataclass(frozen=True)
+class Request:
     """What the sources are opened for: the options, the structures, the device and the inputs that are no text."""
 
     config: "CompareConfig"

@@ -93,7 +93,7 @@ class FeatureValues:
         """`values["a"]` is the value of matrix a."""
         return float(self.values[_position(name, self.names)])
 
-    def to_pandas(self) -> "pd.Series[float]":
+    def to_pandas(self) -> "pd.Series":
         """The values as a Series, named after the measure."""
         import pandas as pd
 

@@ -30,7 +30,9 @@ def records() -> list[dict]:
 def test_the_csv_file_holds_every_number(records: list[dict], tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
     CsvWriter(tmp_path / "drift.csv").write(records)
-    table = pandas.read_csv(tmp_path / "drift.csv", keep_default_na=False, na_values=["nan", ""])
+    table = pandas.read_csv(
+        tmp_path / "drift.csv", keep_default_na=False, na_values=["nan", ""], float_precision="round_trip"
+    )
     whole = table[table.label.isna() & (table.layer == 1)].set_index("step")
     for record in records:
         for name, value in record["layers"]["1"].items():

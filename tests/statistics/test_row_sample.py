@@ -81,7 +81,7 @@ def test_keys_depend_on_id_and_seed_alone_and_are_uniform() -> None:
     np.testing.assert_array_equal(row_keys(IDS[3:4], COUNTS[3:4]), keys[8:48])
     assert row_keys([], []).shape == (0, 3)
     assert not np.any(row_keys(IDS, COUNTS, seed=1)[:, 0] == keys[:, 0])
-    hashes = row_keys([str(i) for i in range(2000)], np.full(2000, 20))[:, 0] / 2**64
+    hashes = row_keys([str(i) for i in range(2000)], np.full(2000, 20))[:, 0] / 2.0**64
     scipy_stats = pytest.importorskip("scipy.stats")
     assert scipy_stats.kstest(hashes, "uniform").pvalue > 1e-3
 

@@ -1,7 +1,5 @@
 """Two-fold losses of many small truncated SVD maps, the main cost of local reconstruction."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Two-fold losses in PyTorch: the oracle of the kernels, and the backend that is always available."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Gram matrices and their spectra in PyTorch: the oracle of the kernel, and the fastest backend on a CPU."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
@@ -44,7 +42,7 @@ class GramSpectra(NamedTuple):
         return (self.x, self.mean, self.gram, *self.first, *self.second, *self.whole)
 
     @classmethod
-    def from_tensors(cls, x: Tensor, mean: Tensor, gram: Tensor, *spectra: Tensor) -> GramSpectra:
+    def from_tensors(cls, x: Tensor, mean: Tensor, gram: Tensor, *spectra: Tensor) -> "GramSpectra":
         """From the nine tensors that `tensors` gives."""
         return cls(x, mean, gram, Spectrum(*spectra[:2]), Spectrum(*spectra[2:4]), Spectrum(*spectra[4:]))
 
