@@ -19,11 +19,14 @@ from ase.build import bulk, molecule
 import latentcmp
 from latentcmp.features.data import Features
 
+SLOW_FIXTURES = {"all_models", "run_ranks", "run_narrowed", "emulated"}
+"""Real models, several processes, a process for each instruction set, CUDA source compiled for the CPU."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what runs real models."""
+    """Mark as slow what needs a slow fixture."""
     for item in items:
-        if "all_models" in getattr(item, "fixturenames", ()):
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 

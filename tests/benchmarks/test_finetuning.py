@@ -12,6 +12,8 @@ import pytest
 for package in ("chgnet", "diep"):
     pytest.importorskip(package)
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):

@@ -140,6 +140,7 @@ def test_a_shard_that_is_none_is_explained(text: str) -> None:
         Shard.parse(text)
 
 
+@pytest.mark.slow
 def test_the_command_line_makes_and_merges_shards(stores: list[str], tmp_path: Path) -> None:
     for shard in ("2/2", "1/2"):
         made = command("compare", *stores, "--order", "2", "--shard", shard, "-o", "shards", cwd=tmp_path)
@@ -160,6 +161,7 @@ def torchrun(world: int) -> tuple[str, ...]:
     return ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world), "-m")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_have_the_bits_of_one_process(stores: list[str], tmp_path: Path, world: int) -> None:
     done = command(
@@ -172,6 +174,7 @@ def test_ranks_have_the_bits_of_one_process(stores: list[str], tmp_path: Path, w
     assert all(found[key] == expected[key] for key in ("models", "atoms", "structures", "orders"))
 
 
+@pytest.mark.slow
 def test_an_error_on_a_rank_ends_the_job_by_name(stores: list[str], tmp_path: Path) -> None:
     broken = open_features(stores[1]).to_features()
     last = max(range(len(COUNTS)), key=lambda number: broken.records[number].digest)  # the last rank has it
@@ -188,6 +191,7 @@ def test_an_error_on_a_rank_ends_the_job_by_name(stores: list[str], tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_rank_that_is_killed_ends_the_job(stores: list[str], tmp_path: Path) -> None:
     killer = tmp_path / "killed.py"
     killer.write_text(

@@ -23,6 +23,7 @@ def test_every_file_is_compiled():
     assert {path.stem for path in (CSRC / "cuda").glob("*.cu")} == set(KERNELS)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
 @pytest.mark.parametrize("arch", [80, 90])
 @pytest.mark.parametrize("name", KERNELS)

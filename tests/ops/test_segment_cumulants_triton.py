@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 def test_the_kernels_agree_with_scipy_in_the_interpreter(tmp_path: Path) -> None:
     file = Path(__file__).with_name("triton_interpreted.py")
