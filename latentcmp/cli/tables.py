@@ -26,6 +26,7 @@ def show_config(console: Console, config: CompareConfig, structures: str, output
     device = choose_device(config.device)
     shown = config.model_dump() | {
         "models": ", ".join(config.models),
+        "measures": ", ".join(config.measures),
         "order": config.cumulant_order,
         "device": device,
         "batch_atoms": config.batch_atoms or BATCH_ATOMS[device.type],
