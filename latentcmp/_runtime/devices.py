@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def without_waiting(tensor: Tensor, device: torch.device) -> Tensor:
+def copy_without_sync(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor from the host to a device without host synchronisation."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 

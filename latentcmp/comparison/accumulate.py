@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from latentcmp._runtime.devices import without_waiting
+from latentcmp._runtime.devices import copy_without_sync
 from latentcmp._runtime.progress import Progress, Timing, counted
 from latentcmp._runtime.settings import one_torch_thread
 from latentcmp._runtime.types import Metadata
@@ -104,6 +104,6 @@ def descriptors(plan: Plan, block: int, features: Mapping[str, Tensor]) -> dict[
     ptr = torch.from_numpy(offsets(plan.of_block(block)))
     order, by_label = plan.config.cumulant_order, {}
     for label, values in features.items():
-        cumulants = segment_cumulants(values.double(), without_waiting(ptr, values.device), order, root=True)
+        cumulants = segment_cumulants(values.double(), copy_without_sync(ptr, values.device), order, root=True)
         by_label[label] = cumulants.flatten(1)
     return by_label

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentcmp._runtime.devices import without_waiting
+from latentcmp._runtime.devices import copy_without_sync
 from latentcmp._runtime.settings import one_torch_thread
 from latentcmp.statistics.joint_moments import JointMoments, Method, Part
 from latentcmp.statistics.leaf import Leaf
@@ -85,7 +85,7 @@ class RowAccumulator:
         for part, sample in self._samples.items():
             chosen = np.flatnonzero(is_test if part == "test" else ~is_test)
             index = torch.from_numpy(chosen)
-            rows = {name: values[without_waiting(index, values.device)] for name, values in features.items()}
+            rows = {name: values[copy_without_sync(index, values.device)] for name, values in features.items()}
             sample.update(labels.key[chosen], rows, {"row": labels.row[chosen], "owner": labels.owner[chosen]})
             self.n_rows[part] += len(chosen)
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentcmp._runtime.devices import without_waiting
+from latentcmp._runtime.devices import copy_without_sync
 from latentcmp._runtime.distributed import Group, State, check_same, initialised_group, merged_by_tree
 from latentcmp._runtime.types import Metadata, StateDict
 from latentcmp.errors import InputError
@@ -256,7 +256,7 @@ class JointStatistics:
             write_augmented(out, values, positions, pivot)
 
         for index, accumulator in zip(RowPart, self._parts, strict=True):
-            positions = without_waiting((part == index).nonzero()[:, 0], self.device)
+            positions = copy_without_sync((part == index).nonzero()[:, 0], self.device)
             self._counts[index] += len(positions)
             accumulator.add(positions, write)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentcmp._runtime.devices import without_waiting
+from latentcmp._runtime.devices import copy_without_sync
 from latentcmp._runtime.types import Metadata, StateDict
 from latentcmp.errors import InputError
 from latentcmp.statistics.storage import (
@@ -86,7 +86,7 @@ class AtomSample:
             return
         self._keys.append(keys[rows])
         for name, values in features.items():
-            self._features[name].append(values.detach()[without_waiting(torch.from_numpy(rows), values.device)])
+            self._features[name].append(values.detach()[copy_without_sync(torch.from_numpy(rows), values.device)])
         for name in self.labels:
             self._labels[name].append(labels[name][rows].astype(np.int64))
         if sum(map(len, self._keys)) >= 2 * self.capacity:
@@ -208,7 +208,7 @@ class AtomSample:
         for name, pieces in self._features.items():
             if pieces:
                 values = torch.cat(pieces)
-                self._features[name] = [values[without_waiting(torch.from_numpy(order), values.device)]]
+                self._features[name] = [values[copy_without_sync(torch.from_numpy(order), values.device)]]
         if len(smallest) == self.capacity:
             self._last = smallest[-1, 0]
 
