@@ -46,7 +46,9 @@ class CompareConfig(BaseModel):
     )
     device: str | None = Field(None, description="cpu, cuda or cuda:N. Default: CUDA where there is one.")
     measures: tuple[str, ...] = Field(
-        ("gfre", "lfre"), description="Measures between the models: names separated by commas, or the flag repeated."
+        ("gfre", "lfre"),
+        description="Measures between the models: names separated by commas, or the flag repeated. "
+        "An unknown name lists all.",
     )
     reduce: Literal["invariant", "norms", "full"] = Field(
         "invariant",

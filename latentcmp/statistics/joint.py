@@ -9,7 +9,7 @@ matrices (by sums) merge. The column s, for debiased similarities, comes last an
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from latentcmp.statistics.blocked_accumulators import (
     BLOCK,
     BlockedAccumulator,
 )
-from latentcmp.statistics.joint_moments import RCOND, JointMoments, Method
+from latentcmp.statistics.joint_moments import RCOND, Columns, JointMoments, Method
 from latentcmp.statistics.joint_parts import blocked_parts, empty_parts
 from latentcmp.statistics.part_accumulators import CHUNK
 from latentcmp.statistics.storage import (
@@ -39,6 +39,10 @@ from latentcmp.statistics.storage import (
     write_state,
 )
 from latentcmp.systems.folds import RowPart
+
+if TYPE_CHECKING:
+    from latentcmp.measures.cross_validation import Solver
+    from latentcmp.measures.measure import ErrorName
 
 KIND = "joint statistics"
 
@@ -143,11 +147,17 @@ class JointStatistics:
         pivot = parts.new_zeros(sum(self.widths.values())) if self._pivot is None else self._pivot
         return JointMoments(self.widths, self.method, parts, self._counts.clone(), pivot)
 
-    def errors(self, *args: Any, **options: Any) -> Tensor:
+    def errors(
+        self,
+        measure: "ErrorName" = "gfre",
+        solver: "Solver" = "cutoff",
+        alphas: np.ndarray | None = None,
+        columns: Columns | None = None,
+    ) -> Tensor:
         """Return `latentcmp.measures.global_errors.global_errors` of these statistics."""
         from latentcmp.measures.global_errors import global_errors
 
-        return global_errors(self, *args, **options)
+        return global_errors(self, measure, solver, alphas, columns)
 
     def reset(self) -> None:
         """Remove all rows."""
