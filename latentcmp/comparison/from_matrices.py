@@ -105,7 +105,7 @@ def rows_in_memory(
     owners = Owners([labels[row] for row in test])
     rows = split_rows(matrices, train, test)
     moments = cache(lambda: moments_of(matrices, train, test))
-    return LevelInput(rows, owners, moments, len(train), len(test), complete=True, in_memory=True)
+    return LevelInput(rows, owners, moments, len(train), len(test), complete=True)
 
 
 def moments_of(matrices: Mapping[str, Tensor], train: np.ndarray, test: np.ndarray) -> JointMoments:

@@ -32,7 +32,6 @@ class LevelInput:
         n_train: the number of all training rows.
         n_test: the number of all test rows.
         complete: whether `rows` hold all test rows.
-        in_memory: whether `rows` hold all rows, training rows included, and were not accumulated.
     """
 
     rows: dict[str, Rows]
@@ -41,7 +40,6 @@ class LevelInput:
     n_train: int
     n_test: int
     complete: bool
-    in_memory: bool = False
 
 
 def accumulated(
@@ -83,7 +81,7 @@ def pairwise_level(
     """
     matrices, singles = {}, {}
     for measure in (MEASURES[name] for name in measures):
-        if measure.row_errors:
+        if measure.row_errors or measure.fit:
             matrices[measure.name] = _error_matrix(measure, given, options, advance)
         elif measure.kind == "pair":
             matrices[measure.name] = ErrorMatrix(measure.name, tuple(given.rows), _values(measure, given, options))
@@ -96,7 +94,7 @@ def pairwise_level(
 
 def _error_matrix(measure: Measure, given: LevelInput, options: MeasureOptions, advance: Advance) -> ErrorMatrix:
     """Errors of the given rows with their summaries; with fitted maps the values are those of all rows."""
-    maps = measure.fit(given.moments(), options) if measure.fit and not given.in_memory else None
+    maps = measure.fit(given.moments(), options) if measure.fit else None
     if maps:
         errors = _errors_of_maps(maps, measure, given.rows)
     else:

@@ -91,10 +91,10 @@ class Measure:
         quantity: the meaning and the range of the values.
         statistics: values [n, n] (or [n] of kind "single") of all rows, from their joint moments.
         rows: values [n, n] (or [n]) from scaled rows by name: the sampled ones where a comparison keeps a sample.
-        row_errors: errors [n_test] of each target reconstructed from a source, from all their rows. The value is their
+        row_errors: errors [n_test] of each target reconstructed from a source, from their rows. The value is their
             root mean square; they give its interval and median.
-        fit: maps fitted to the joint moments of accumulated rows, which give the errors of all rows and of the sample
-            in place of `row_errors`.
+        fit: maps fitted to the joint moments of all rows, whose errors of single rows stand for `row_errors`; the value
+            is that of all rows.
         parallel: whether `row_errors` distributes its own work over the cores.
 
     Raises:
@@ -116,12 +116,12 @@ class Measure:
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
             raise InputError(f"the name of a measure must be an identifier, got {self.name!r}")
-        if not (self.statistics or self.rows or self.row_errors):
-            raise InputError(f"measure {self.name} needs a function: statistics, rows or row_errors")
+        if not (self.statistics or self.rows or self.row_errors or self.fit):
+            raise InputError(f"measure {self.name} needs a function: statistics, rows, row_errors or fit")
 
     @property
     def needs(self) -> Needs:
         """What the measure is computed from."""
-        if self.row_errors:
+        if self.row_errors or self.fit:
             return "row_errors"
         return "rows" if self.rows else "statistics"

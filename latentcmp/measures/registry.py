@@ -15,6 +15,7 @@ from latentcmp.measures.measure import (
     DISTANCE,
     ERROR,
     ErrorName,
+    FitMaps,
     Measure,
     MeasureOptions,
     OfRows,
@@ -41,16 +42,17 @@ def check_measures(measures: Sequence[str]) -> None:
         raise InputError(f"measures must be a list of some of {', '.join(MEASURES)}, got {given}")
 
 
-def _error(name: ErrorName, description: str, is_global: bool = True) -> Measure:
+def _error(name: ErrorName, description: str, fit: FitMaps | None = None) -> Measure:
+    """A directed error: of fitted maps, else of maps of single rows, which share their own work among the cores."""
     return Measure(
         name,
         name.upper(),
         description,
         directed=True,
         quantity=ERROR,
-        row_errors=partial(_row_errors, name),
-        fit=_fit_global_maps if is_global else None,
-        parallel=not is_global,
+        row_errors=None if fit else partial(_row_errors, name),
+        fit=fit,
+        parallel=not fit,
     )
 
 
@@ -76,9 +78,9 @@ def _of_test_rows(function: Callable[[Mapping[str, Tensor]], Tensor]) -> OfRows:
 MEASURES: dict[str, Measure] = {
     measure.name: measure
     for measure in (
-        _error("gfre", "one linear map"),
-        _error("gfrd", "linear against orthogonal map"),
-        _error("lfre", "a map for every neighbourhood", is_global=False),
+        _error("gfre", "one linear map", _fit_global_maps),
+        _error("gfrd", "linear against orthogonal map", _fit_global_maps),
+        _error("lfre", "a map for every neighbourhood"),
         Measure("linear_cka", "Linear CKA", "alignment of linear kernels", statistics=_plain(linear_cka)),
         Measure(
             "linear_cka_debiased",
