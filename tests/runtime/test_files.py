@@ -1,7 +1,8 @@
 """Atomic writes: whole or not at all, whatever interrupts them."""
 
-import multiprocessing
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -121,22 +122,24 @@ def test_a_target_that_is_a_directory_is_named(tmp_path: Path) -> None:
     assert names(tmp_path) == {"a"}
 
 
-def write_many(path: Path, content: bytes) -> None:
-    for _ in range(100):
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(content)
+WRITER = """
+import sys
+from pathlib import Path
+from latentcmp._runtime.files import atomic_write
+for _ in range(100):
+    with atomic_write(Path(sys.argv[1])) as temporary:
+        temporary.write_bytes(sys.argv[2].encode() * int(sys.argv[3]))
+"""
 
 
 def test_two_processes_that_write_one_file_leave_one_whole_file(tmp_path: Path) -> None:
-    context, path = multiprocessing.get_context("spawn"), tmp_path / "x"
-    contents = {b"1" * 300_000, b"2" * 200_000}
-    write_many(path, b"1" * 300_000)
-    writers = [context.Process(target=write_many, args=(path, content)) for content in contents]
-    for writer in writers:
-        writer.start()
-    while any(writer.is_alive() for writer in writers):
+    path, contents = tmp_path / "x", {b"1" * 300_000, b"2" * 200_000}
+    path.write_bytes(b"1" * 300_000)
+    sizes = (("1", "300000"), ("2", "200000"))
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, path, *size], cwd=tmp_path) for size in sizes]
+    while any(writer.poll() is None for writer in writers):
         assert path.read_bytes() in contents
-    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert [writer.returncode for writer in writers] == [0, 0]
     assert path.read_bytes() in contents
     assert names(tmp_path) == {"x"}
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_doctor_shows_a_library_of_another_abi_as_missing(load_edited):
     load_edited(r"LC_ABI_VERSION = \d+", "LC_ABI_VERSION = 77")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "latentcmp", "doctor"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True, cwd=gettempdir())
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("backend cpu"))
     assert re.search("missing: .*its ABI version is 77", line)
 
@@ -136,4 +137,5 @@ def test_the_library_itself_ignores_an_unknown_instruction_set(name):
 
 def run_with_isa(name):
     environment = os.environ | {"LATENTCMP_ISA": name, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.run([sys.executable, "-c", ISA_SCRIPT], capture_output=True, text=True, env=environment)
+    command = [sys.executable, "-c", ISA_SCRIPT]  # away from a checkout, which has no compiled kernels
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=gettempdir())
