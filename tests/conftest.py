@@ -21,12 +21,13 @@ from latentcmp.features.data import Features
 
 SLOW_FIXTURES = {"all_models", "run_ranks", "run_narrowed", "emulated"}
 """Real models, several processes, a process for each instruction set, CUDA source compiled for the CPU."""
+SLOW_FOLDERS = {"benchmarks", "cli", "gates"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what needs a slow fixture."""
+    """Mark as slow what needs a slow fixture, and the folders whose tests start programs."""
     for item in items:
-        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())) or item.path.parent.name in SLOW_FOLDERS:
             item.add_marker(pytest.mark.slow)
 
 
