@@ -75,8 +75,8 @@ FOLDS = (RowPart.FOLD_1, RowPart.FOLD_2)
 
 
 def parts_of(test: np.ndarray) -> np.ndarray:
-    """Return the `RowPart` of every row (int8) from a mask of the test rows; training rows go to `two_folds`."""
-    part = np.full(len(test), RowPart.TEST, dtype=np.int8)
+    """Return the `RowPart` of every row (int64) from a mask of the test rows; training rows go to `two_folds`."""
+    part = np.full(len(test), RowPart.TEST, dtype=np.int64)
     train = np.flatnonzero(~test)
     for fold, rows in zip(FOLDS, two_folds(len(train)), strict=True):
         part[train[rows]] = fold

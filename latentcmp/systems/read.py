@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -9,7 +10,7 @@ from ase import Atoms
 
 from latentcmp.errors import InputError
 from latentcmp.systems.builtin import builtin_systems
-from latentcmp.systems.system import System, digest
+from latentcmp.systems.system import System
 
 Structures: TypeAlias = str | Path | Atoms | System | Iterable[str | Path | Atoms | System]
 
@@ -18,7 +19,7 @@ def read_systems(structures: Structures | None = None) -> list[System]:
     """Read structures as systems.
 
     Of each structure's `info`, `id` (or `structure_id`), `group` (or `parent`) and `subset` are those of the system;
-    without them the id is file:frame and the group is the structure itself.
+    without them the id is file:frame and the group is the structure itself, with any of identical positions and cell.
 
     Args:
         structures: a path or several (files that ASE reads; extxyz and databases are streamed), ASE Atoms or several,
@@ -39,7 +40,7 @@ def read_systems(structures: Structures | None = None) -> list[System]:
             "no structures were given; give files that ASE reads, a list of Atoms, or None for the built-in set"
         )
     _check_names(systems)
-    return systems
+    return _with_groups(systems)
 
 
 def _file_names(items: list[Any]) -> dict[Path, str]:
@@ -102,8 +103,17 @@ def _reason(error: Exception) -> str:
 def _named(atoms: Atoms, name: str) -> System:
     info = atoms.info
     id_ = str(info.get("id", info.get("structure_id", name)))
-    group = str(info.get("group", info.get("parent", digest(atoms))))
+    group = str(info.get("group", info.get("parent", "")))
     return System(id_, atoms, group, str(info.get("subset", "")))
+
+
+def _with_groups(systems: list[System]) -> list[System]:
+    """The systems, those without a group in that of the smallest id among identical ones, as no rounding changes it."""
+    first: dict[str, str] = {}
+    for system in systems:
+        if not system.group:
+            first[system.digest] = min(first.get(system.digest, system.id), system.id)
+    return [system if system.group else replace(system, group=first[system.digest]) for system in systems]
 
 
 def _check_names(systems: list[System]) -> None:

@@ -1,12 +1,13 @@
-"""Splits into training and test rows by a keyed hash of ids or groups: independent of order and machine."""
+"""Splits into folds, or into training and test rows, by a keyed hash of ids or groups: independent of order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import numpy as np
 
-from latentcmp.errors import InputError
+from latentcmp.systems.folds import parts_of
+from latentcmp.systems.group_folds import N_BLOCKS, GroupFolds, block_of_groups
+from latentcmp.systems.named_hash import hashed_uniform
 from latentcmp.systems.system import SystemInfo, offsets
 
 PAPER_TEST_ROWS = 1000
@@ -14,68 +15,39 @@ PAPER_TEST_ROWS = 1000
 
 @dataclass(frozen=True)
 class Split:
-    """Test masks; all other rows are training rows.
+    """The part of every row.
 
     Attributes:
-        atoms: mask [n_atoms].
-        systems: mask [n_systems].
+        atoms: parts [n_atoms], int64: blocks of the folds, or `RowPart` where there are none.
+        systems: parts [n_systems].
         rule: a description of the split.
+        folds: the fold of each block.
     """
 
     atoms: np.ndarray
     systems: np.ndarray
     rule: str
+    folds: GroupFolds | None = None
 
 
-def split_by_group(systems: Sequence[SystemInfo], test_fraction: float = 0.2, seed: int = 0) -> Split:
-    """Split by groups: all atoms of all systems of a group are on one side.
+def split_into_folds(systems: Sequence[SystemInfo], seed: int = 0, n_blocks: int = N_BLOCKS) -> Split:
+    """Divide the groups of systems into folds, each tested once, and into blocks.
 
     Args:
         systems: the systems.
-        test_fraction: expected fraction of the groups that are test groups, between 0 and 1.
         seed: key of the hash.
+        n_blocks: number of blocks.
 
     Raises:
-        InputError: no group is left on one side.
+        InputError: there are too few groups.
     """
-    test = rows_by_group([system.group for system in systems], len(systems), test_fraction, seed)
-    n_groups = len({system.group for system in systems})
-    rule = f"by group ({n_groups} groups of {len(systems)} structures), test fraction {test_fraction}, seed {seed}"
-    return Split(np.repeat(test, [len(system) for system in systems]), test, rule)
-
-
-def rows_by_group(groups: Sequence[object], n: int, test_fraction: float = 0.2, seed: int = 0) -> np.ndarray:
-    """Return the mask [n] of the test rows: those whose group's label hashes to less than `test_fraction`.
-
-    Raises:
-        InputError: there are not n labels, or no group is left on one side.
-    """
-    if len(groups) != n:
-        raise InputError(f"groups must hold one label a row, got {len(groups)} labels for {n} rows")
-    if not 0 < test_fraction < 1:
-        raise InputError(f"test_fraction must lie between 0 and 1, got {test_fraction}")
-    labels = [str(group) for group in groups]
-    sides = {label: _uniform(label, seed) < test_fraction for label in set(labels)}
-    tested = sum(sides.values())
-    if tested in (0, len(sides)):
-        raise InputError(
-            f"{len(sides)} groups of rows split into {tested} for testing and {len(sides) - tested} for training; "
-            "give more structures of different parents, or another seed or test fraction"
-        )
-    return np.array([sides[label] for label in labels], dtype=bool)
-
-
-def parts_by_group(groups: Sequence[object], test_fraction: float = 0.2, seed: int = 0) -> np.ndarray:
-    """Return the parts [n] (int64) of rows that arrive in pieces, from each group's label alone.
-
-    2 is test, 0 and 1 are the folds of the training rows.
-    """
-    if not 0 < test_fraction < 1:
-        raise InputError(f"test_fraction must lie between 0 and 1, got {test_fraction}")
-    labels = [str(group.item() if hasattr(group, "item") else group) for group in groups]
-    uniform = {label: (_uniform(label, seed) - test_fraction) / (1 - test_fraction) for label in set(labels)}
-    parts = {label: 2 if value < 0 else int(value >= 0.5) for label, value in uniform.items()}
-    return np.array([parts[label] for label in labels], dtype=np.int64)
+    groups = [system.group for system in systems]
+    n_groups = len(set(groups))
+    folds = GroupFolds.of(n_groups, n_blocks)
+    block = block_of_groups(groups, folds.n_blocks, seed)
+    n_folds = len(folds.blocks)
+    rule = f"{n_folds} folds by group ({n_groups} groups of {len(systems)} structures), each tested once, seed {seed}"
+    return Split(np.repeat(block, [len(system) for system in systems]), block, rule, folds)
 
 
 def split_as_paper(systems: Sequence[SystemInfo], seed: int = 0) -> Split:
@@ -86,12 +58,12 @@ def split_as_paper(systems: Sequence[SystemInfo], seed: int = 0) -> Split:
     """
     rows = offsets(systems)
     labels = np.array([system.subset for system in systems])
-    system_keys = np.array([_uniform(system.id, seed) for system in systems])
-    atom_keys = np.array([_uniform(f"{s.id}\0{i}", seed) for s in systems for i in range(len(s))])
+    system_keys = np.array([hashed_uniform(system.id, seed) for system in systems])
+    atom_keys = np.array([hashed_uniform(f"{s.id}\0{i}", seed) for s in systems for i in range(len(s))])
     atoms = _stratified(np.repeat(labels, np.diff(rows)), atom_keys)
     structures = _stratified(labels, system_keys)
     rule = f"{atoms.sum()} atoms and {structures.sum()} structures for testing, stratified by subset, seed {seed}"
-    return Split(atoms, structures, rule)
+    return Split(parts_of(atoms), parts_of(structures), rule)
 
 
 def _stratified(labels: np.ndarray, keys: np.ndarray) -> np.ndarray:
@@ -106,9 +78,3 @@ def _stratified(labels: np.ndarray, keys: np.ndarray) -> np.ndarray:
         members = np.flatnonzero(labels == name)
         mask[members[np.argsort(keys[members], kind="stable")[:size]]] = True
     return mask
-
-
-def _uniform(name: str, seed: int) -> float:
-    """A number in [0, 1) from a keyed hash of a name."""
-    key = blake2b(name.encode(errors="surrogateescape"), key=str(seed).encode(), digest_size=8)
-    return int.from_bytes(key.digest(), "big") / 2**64

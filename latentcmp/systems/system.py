@@ -111,8 +111,11 @@ def set_hash(systems: Iterable[SystemInfo]) -> str:
 
 
 def in_canonical_order(systems: Iterable[AnySystem]) -> list[AnySystem]:
-    """Sort by content, then id, so that results do not depend on the order of the input."""
-    return sorted(systems, key=lambda system: (system.digest, system.id))
+    """Sort by id, so that results depend neither on the order of the input nor on the last digits of positions.
+
+    Content breaks ties of ids only.
+    """
+    return sorted(systems, key=lambda system: (system.id, system.digest))
 
 
 def offsets(systems: Sequence[SystemInfo]) -> np.ndarray:

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from ase import Atoms
+from ase.neighborlist import neighbor_list
 
 import latentcmp
 from latentcmp.errors import InputError
 from latentcmp.models.checkpoint import package_folder
 from latentcmp.models.registry import cards, load
+from latentcmp.systems.builtin import builtin_systems
 
 
 @pytest.mark.parametrize("name", [name for name, card in cards().items() if card.isolation_cutoff])
@@ -33,6 +35,19 @@ def test_atoms_beyond_the_cutoff_are_skipped_and_those_within_are_not(
     assert f"without neighbours within {cutoff:g} A" in features.manifest["skipped"][0]["reason"]
     with pytest.raises(InputError, match="'structure:1' has an atom without neighbours"):
         latentcmp.extract(name, [near, far], device="cpu", on_unsupported="error")
+
+
+def test_version_020_runs_on_the_sparse_built_in_structures_that_its_card_accepts(all_models: None) -> None:
+    sparse = [system for system in builtin_systems() if isolated(system.atoms, 4.0)]
+    features = latentcmp.extract("chgnet-0.2.0", sparse, device="cpu")
+    beyond = [system.id for system in sparse if isolated(system.atoms, 5.0)]
+    assert beyond == ["dcdft/Cs", "slab/bcc110/Cs"]
+    assert [skip["id"] for skip in features.manifest["skipped"]] == beyond
+    assert len(features.ids) == len(sparse) - 2 > 2
+
+
+def isolated(atoms: Atoms, cutoff: float) -> bool:
+    return len(set(neighbor_list("i", atoms, cutoff))) < len(atoms)
 
 
 def test_loading_prints_nothing_and_leaves_print_as_it_is(all_models: None, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from ase.io import write
 
 from latentcmp.errors import InputError
 from latentcmp.systems.read import read_systems
-from latentcmp.systems.system import set_hash
+from latentcmp.systems.system import System, in_canonical_order, set_hash
 
 
 @pytest.fixture
@@ -62,12 +62,31 @@ def test_names_of_any_kind_are_read(tmp_path: Path, frames: list[Atoms]) -> None
         assert read_systems(tmp_path / name)[0].id == f"{name}:0"
 
 
-def test_a_group_is_the_structure_itself_wherever_it_stands(tmp_path: Path, frames: list[Atoms]) -> None:
-    write(tmp_path / "one.traj", frames)
-    write(tmp_path / "other.traj", frames[::-1])
-    one, other = read_systems(tmp_path / "one.traj"), read_systems(tmp_path / "other.traj")
-    assert [s.group for s in one] == [s.group for s in other[::-1]]
-    assert set_hash(one) != set_hash(other)  # names differ
+def test_without_a_group_a_structure_shares_one_with_identical_ones_alone(frames: list[Atoms]) -> None:
+    given = [*frames, frames[1].copy()]
+    for name, atoms in zip("dcba", given, strict=True):
+        atoms.info = {"id": name}
+    assert [system.group for system in read_systems(given)] == ["d", "a", "b", "a"]
+    given[1].info["group"] = "salts"
+    assert [system.group for system in read_systems(given)] == ["d", "salts", "b", "a"]
+
+
+def test_a_rounding_of_positions_moves_no_structure_and_no_group(frames: list[Atoms]) -> None:
+    rounded = [atoms.copy() for atoms in frames]
+    for atoms in rounded:
+        atoms.rattle(1e-8, seed=1)
+    one, other = read_systems(frames), read_systems(rounded)
+    assert [(s.id, s.group) for s in in_canonical_order(one)] == [(s.id, s.group) for s in in_canonical_order(other)]
+    assert set_hash(one) != set_hash(other)
+
+
+def test_the_canonical_order_is_that_of_ids_and_content_breaks_ties() -> None:
+    twins = [System("b", molecule(name), "") for name in ("H2O", "NH3", "CO")]
+    first = System("a", molecule("CO2"), "")
+    result = in_canonical_order([*twins, first])
+    assert result[0] is first
+    assert [system.digest for system in result[1:]] == sorted(system.digest for system in twins)
+    assert in_canonical_order([first, *twins[::-1]]) == result
 
 
 def test_bad_files_are_named(tmp_path: Path, frames: list[Atoms]) -> None:

@@ -1,14 +1,13 @@
 """Splits: functions of names, the same everywhere."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from ase.build import bulk
 
 from latentcmp.errors import InputError
-from latentcmp.systems.split import rows_by_group, split_as_paper, split_by_group
+from latentcmp.systems.folds import SEED, RowPart
+from latentcmp.systems.group_folds import GroupFolds
+from latentcmp.systems.split import split_as_paper, split_into_folds
 from latentcmp.systems.system import System
 
 SYSTEMS = [
@@ -17,63 +16,54 @@ SYSTEMS = [
 
 
 def test_a_group_stays_together_and_atoms_follow_their_structure() -> None:
-    split = split_by_group(SYSTEMS, 0.25)
+    split = split_into_folds(SYSTEMS)
     for group in {system.group for system in SYSTEMS}:
-        assert len({bool(t) for t, s in zip(split.systems, SYSTEMS, strict=True) if s.group == group}) == 1
+        assert len({int(b) for b, s in zip(split.systems, SYSTEMS, strict=True) if s.group == group}) == 1
     np.testing.assert_array_equal(split.atoms, np.repeat(split.systems, [len(s) for s in SYSTEMS]))
-    assert 0.1 < split.systems.mean() < 0.4
+    assert split.folds == GroupFolds.of(100)
+    assert np.bincount(split.systems).tolist() == [20] * 20  # 100 groups of 4 in 20 blocks
+    assert split.rule == "5 folds by group (100 groups of 400 structures), each tested once, seed 0"
 
 
-def test_order_and_company_do_not_matter() -> None:
-    whole = {s.id: bool(t) for s, t in zip(SYSTEMS, split_by_group(SYSTEMS).systems, strict=True)}
-    part = SYSTEMS[::-1][:150]
-    for system, test in zip(part, split_by_group(part).systems, strict=True):
-        assert whole[system.id] == bool(test)
+def test_the_order_of_structures_does_not_matter() -> None:
+    whole = {s.id: int(b) for s, b in zip(SYSTEMS, split_into_folds(SYSTEMS).systems, strict=True)}
+    turned = SYSTEMS[::-1]
+    assert [whole[system.id] for system in turned] == split_into_folds(turned).systems.tolist()
+
+
+def test_few_groups_make_fewer_blocks() -> None:
+    split = split_into_folds(SYSTEMS[:28])
+    assert split.folds == GroupFolds.of(7)
+    assert np.bincount(split.systems).tolist() == [4] * 7
+    with pytest.raises(InputError, match="at least 3 groups of rows, one to test and two to train on, got 2"):
+        split_into_folds(SYSTEMS[:8])
 
 
 def test_the_seed_is_a_key() -> None:
-    assert (split_by_group(SYSTEMS, seed=1).systems != split_by_group(SYSTEMS, seed=2).systems).any()
-
-
-def test_the_hash_seed_of_python_does_not_matter() -> None:
-    code = (
-        "from latentcmp.systems.split import rows_by_group\n"
-        "print(rows_by_group([f'g{i}' for i in range(50)], 50).sum())"
-    )
-    printed = {
-        subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
-        ).stdout
-        for seed in ("0", "1", "2")
-    }
-    assert printed == {f"{rows_by_group([f'g{i}' for i in range(50)], 50).sum()}\n"}
+    assert (split_into_folds(SYSTEMS, seed=1).systems != split_into_folds(SYSTEMS, seed=2).systems).any()
 
 
 def test_the_papers_split_takes_subsets_in_proportion() -> None:
     split = split_as_paper(SYSTEMS)
-    n_atoms = sum(map(len, SYSTEMS))
-    assert split.systems.sum() == 200
-    assert split.atoms.sum() == n_atoms // 2
+    n_atoms, test = sum(map(len, SYSTEMS)), split.systems == RowPart.TEST
+    assert test.sum() == 200
+    assert (split.atoms == RowPart.TEST).sum() == n_atoms // 2
     labels = np.array([system.subset for system in SYSTEMS])
     for label in "abc":
-        assert abs(split.systems[labels == label].sum() - (labels == label).sum() / 2) <= 1
+        assert abs(test[labels == label].sum() - (labels == label).sum() / 2) <= 1
+    assert split.folds is None
+
+
+def test_the_training_rows_of_the_papers_split_are_in_the_folds_of_scikit_learn() -> None:
+    part = split_as_paper(SYSTEMS).systems
+    kfold = pytest.importorskip("sklearn.model_selection").KFold(2, shuffle=True, random_state=SEED)
+    train = np.flatnonzero(part != RowPart.TEST)
+    for fold, (rows, _) in zip((RowPart.FOLD_1, RowPart.FOLD_2), kfold.split(train), strict=True):
+        np.testing.assert_array_equal(np.flatnonzero(part == fold), train[rows])
 
 
 def test_a_thousand_test_rows_where_there_are_enough() -> None:
     many = [System(f"s{i}", bulk("Cu"), group=f"g{i}", subset="ab"[i % 5 == 0]) for i in range(3000)]
-    split = split_as_paper(many)
-    assert split.systems.sum() == 1000
-    assert split.systems[::5].sum() == 200
-
-
-@pytest.mark.parametrize(
-    ("groups", "n", "fraction", "message"),
-    [
-        (["a"] * 4, 4, 0.5, "1 groups of rows split into"),
-        (["a", "b"], 3, 0.5, "2 labels for 3 rows"),
-        (["a", "b"], 2, 1.5, "between 0 and 1"),
-    ],
-)
-def test_a_split_that_cannot_be_made_is_an_error(groups: list[str], n: int, fraction: float, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        rows_by_group(groups, n, fraction)
+    test = split_as_paper(many).systems == RowPart.TEST
+    assert test.sum() == 1000
+    assert test[::5].sum() == 200

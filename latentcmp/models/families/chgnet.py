@@ -101,6 +101,12 @@ class CHGNetAdapter(Adapter):
         """Run one forward: energies [n_systems] in eV/atom."""
         return self.module([graph.to(self.device) for graph in graphs], task="e")["e"]
 
+    def constructed_anew(self) -> "CHGNetAdapter":
+        """Construct the network from its `model_args`."""
+        module: Any = self.module
+        with redirect_stdout(StringIO()):  # CHGNet prints the number of its parameters
+            return CHGNetAdapter(self.card, type(module)(**module.model_args), self.device)
+
 
 def load(card: ModelCard, path: Path, device: torch.device, trust: bool) -> CHGNetAdapter:
     """Load a checkpoint {"model": {"model_args", "state_dict"}} without pickle (`latentcmp.models.card.Family`)."""
