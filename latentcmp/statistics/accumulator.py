@@ -1,7 +1,9 @@
 """Accumulator of all rows of one kind (atoms or structures): their joint statistics, and a sample of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 import torch
@@ -9,17 +11,23 @@ from torch import Tensor
 
 from latentcmp._runtime.devices import copy_without_sync
 from latentcmp._runtime.settings import one_torch_thread
-from latentcmp.statistics.joint_moments import JointMoments, Method, Part
+from latentcmp.statistics.joint_moments import JointMoments, Method
 from latentcmp.statistics.leaf import Leaf
 from latentcmp.statistics.merge_tree import MergeTree
 from latentcmp.statistics.row_sample import AtomSample
 from latentcmp.statistics.storage import METADATA, prefixed, tensors_of, under
 from latentcmp.systems.folds import RowPart
 
+Sampled = Literal["train", "test", "all"]
+LABELS = ("part", "row", "owner", "group", "element")
+
 
 @dataclass(frozen=True)
 class SampleSizes:
-    """Numbers of training and test rows that are kept, for neighbours and for errors row by row."""
+    """Numbers of training and test rows that are kept, for neighbours and for errors row by row.
+
+    Where every row is tested in some fold, one sample of the larger number is kept, and as many of its rows tested.
+    """
 
     train: int = 50_000
     test: int = 10_000
@@ -30,16 +38,24 @@ class RowLabels:
     """Labels of the rows of an update, on the host, so that a sample is chosen without host synchronisation.
 
     Attributes:
-        part: `RowPart` of each row [n].
+        part: part of each row [n].
         key: `row_keys` [n, 3].
         row: number of each row [n].
         owner: number of the structure of each row [n].
+        group: number of the group of each row [n].
+        element: atomic number of each row [n], 0 for rows that are no atoms.
     """
 
     part: np.ndarray
     key: np.ndarray
     row: np.ndarray
     owner: np.ndarray
+    group: np.ndarray
+    element: np.ndarray
+
+    def rows(self, chosen: slice) -> "RowLabels":
+        """Return the labels of some rows."""
+        return RowLabels(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -48,17 +64,19 @@ class SampledRows:
 
     Attributes:
         values: {name: [m, D]}.
-        owners: number of the structure of each row [m].
+        labels: {name: [m]} of `LABELS`.
+        keys: `row_keys` [m, 3].
         complete: whether these are all rows.
     """
 
     values: dict[str, Tensor]
-    owners: np.ndarray
+    labels: dict[str, np.ndarray]
+    keys: np.ndarray
     complete: bool
 
 
 class RowAccumulator:
-    """Joint statistics of all rows, block by block, and samples of training and of test rows.
+    """Joint statistics of all rows, block by block, and a sample of the rows, or of training and of test rows.
 
     Both have the same bits for any order and distribution of the blocks.
 
@@ -67,26 +85,47 @@ class RowAccumulator:
         n_blocks: number of blocks that all rows are cut into.
         sizes: capacities of the samples.
         method: that of `JointStatistics`.
+        n_blocks_of_folds: blocks that the folds consist of, the parts of the statistics; None for the parts of
+            `RowPart`, with a sample of the training rows and one of the test rows.
+        described: columns of matrices that are sampled only, such as descriptors for baselines, by name.
     """
 
-    def __init__(self, widths: Mapping[str, int], n_blocks: int, sizes: SampleSizes, method: Method = "qr") -> None:
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        n_blocks: int,
+        sizes: SampleSizes,
+        method: Method = "qr",
+        n_blocks_of_folds: int | None = None,
+        described: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         self.widths, self.sizes, self.method = dict(widths), sizes, method
+        self.n_parts = n_blocks_of_folds or len(RowPart)
         self.tree: MergeTree[Leaf] = MergeTree(n_blocks)
-        capacities: dict[Part, int] = {"train": sizes.train, "test": sizes.test}
+        capacities = {"train": sizes.train, "test": sizes.test}
+        if n_blocks_of_folds:
+            capacities = {"all": max(sizes.train, sizes.test)}
         self._samples = {
-            part: AtomSample(self.widths, capacity, labels=("row", "owner")) for part, capacity in capacities.items()
+            name: AtomSample({**self.widths, **described}, capacity, labels=LABELS)
+            for name, capacity in capacities.items()
         }
-        self.n_rows: dict[Part, int] = {"train": 0, "test": 0}
+        self.n_rows = dict.fromkeys(capacities, 0)
 
-    def update(self, block: int, features: Mapping[str, Tensor], labels: RowLabels) -> None:
+    def update(
+        self,
+        block: int,
+        features: Mapping[str, Tensor],
+        labels: RowLabels,
+        described: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> None:
         """Add the rows {name: [n, D]} of a block on one device. Raises InputError for a block added before."""
-        self.tree.add(block, Leaf(features, torch.from_numpy(labels.part.astype(np.int64)), self.method))
+        self.tree.add(block, Leaf(features, torch.from_numpy(labels.part), self.method, self.n_parts))
         is_test = labels.part == RowPart.TEST
         for part, sample in self._samples.items():
-            chosen = np.flatnonzero(is_test if part == "test" else ~is_test)
-            index = torch.from_numpy(chosen)
-            rows = {name: values[copy_without_sync(index, values.device)] for name, values in features.items()}
-            sample.update(labels.key[chosen], rows, {"row": labels.row[chosen], "owner": labels.owner[chosen]})
+            chosen = np.flatnonzero({"all": is_test | True, "test": is_test, "train": ~is_test}[part])
+            index, given = torch.from_numpy(chosen), {**features, **described}
+            rows = {name: values[copy_without_sync(index, values.device)] for name, values in given.items()}
+            sample.update(labels.key[chosen], rows, {label: getattr(labels, label)[chosen] for label in LABELS})
             self.n_rows[part] += len(chosen)
 
     def merge(self, other: "RowAccumulator") -> None:
@@ -101,13 +140,19 @@ class RowAccumulator:
         with one_torch_thread():  # more would change the last bits
             return self.tree.total().joint().compute()
 
-    def sampled(self, part: Part) -> SampledRows:
-        """Return the sample of the training rows or of the test rows."""
-        _, features, labels = self._samples[part].compute()
+    def finish(self) -> JointMoments:
+        """Return the moments of all rows without a copy of them; no block may be added afterwards."""
+        with one_torch_thread():  # more would change the last bits
+            return self.tree.total().joint().finish()
+
+    def sampled(self, part: Sampled) -> SampledRows:
+        """Return the sample of the training rows, of the test rows or of all."""
+        keys, features, labels = self._samples[part].compute()
         order = labels["row"].argsort()
         index = torch.from_numpy(order)
-        values = {name: features[name][index.to(features[name].device)] for name in self.widths}
-        return SampledRows(values, labels["owner"][order], len(order) == self.n_rows[part])
+        values = {name: rows[index.to(rows.device)] for name, rows in features.items()}
+        sorted_labels = {label: of_rows[order] for label, of_rows in labels.items()}
+        return SampledRows(values, sorted_labels, keys[order], len(order) == self.n_rows[part])
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state on the CPU, for `load_tensors` of an accumulator made with the same arguments."""
@@ -125,7 +170,9 @@ class RowAccumulator:
         self.tree = MergeTree(self.tree.n_blocks)
         for place in sorted({name.partition("/")[0] for name in nodes}):
             level, index = map(int, place.split("."))
-            self.tree.put(level, index, Leaf.from_state_dict(under(place, nodes), self.widths, self.method))
+            self.tree.put(
+                level, index, Leaf.from_state_dict(under(place, nodes), self.widths, self.method, self.n_parts)
+            )
         for part, sample in self._samples.items():
             metadata = sample.state_dict()[METADATA]
             sample.load_state_dict({**under(f"sample/{part}", tensors), METADATA: metadata})

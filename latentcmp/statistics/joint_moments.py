@@ -1,6 +1,6 @@
 """Second moments of the rows of several matrices, and the matrices with the inner products of rows that they give."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal, NamedTuple
@@ -30,27 +30,28 @@ class Scaled(NamedTuple):
     """The statistic of each part about the training mean, divided by the scales.
 
     Attributes:
-        parts: [3, d, d] Gram matrices or [3, 1 + d, d] R factors, with d the columns of all matrices side by side.
-        counts: numbers of rows of fold 1, fold 2 and test.
+        parts: [n_parts, d, d] Gram matrices or [n_parts, 1 + d, d] R factors, with d the columns of all matrices side
+            by side.
+        counts: numbers of rows of the parts.
         columns: the columns of each matrix.
         scalings: the scaling of the rows of each matrix.
     """
 
     parts: Tensor
-    counts: tuple[int, int, int]
+    counts: tuple[int, ...]
     columns: dict[str, slice]
     scalings: dict[str, Scaling]
 
 
 @dataclass(frozen=True)
 class JointMoments:
-    """The result of `JointStatistics`: first and second moments of all rows of each `RowPart`, about a pivot.
+    """The result of `JointStatistics`: first and second moments of all rows of each part, about a pivot.
 
     Attributes:
         widths: columns of each matrix.
         method: "qr" or "gram".
-        parts: R factors or Gram matrices [3, size, size] of the rows [1 | X - p | s], float64.
-        counts: numbers of rows [3], int64.
+        parts: R factors or Gram matrices [n_parts, size, size] of the rows [1 | X - p | s], float64.
+        counts: numbers of rows [n_parts], int64.
         pivot: p [D], float64, zero where there was no row.
     """
 
@@ -73,6 +74,19 @@ class JointMoments:
         """Return the parts about another pivot [D]."""
         return self._moved(self.pivot - pivot.to(self.pivot.device))
 
+    def joined(self, unions: Sequence[Sequence[int]]) -> "JointMoments":
+        """Return the moments whose parts are unions of these; an empty union has no rows."""
+        empty = torch.zeros_like(self.parts[0])
+        parts = torch.stack([self._joined(self.parts[list(union)]) if union else empty for union in unions])
+        counts = torch.stack([self.counts[list(union)].sum() for union in unions])
+        return JointMoments(self.widths, self.method, parts, counts, self.pivot)
+
+    def _joined(self, parts: Tensor) -> Tensor:
+        if self.method == "gram":
+            return parts.sum(0)
+        r: Tensor = torch.linalg.qr(parts.flatten(0, 1), mode="r").R
+        return r
+
     def centred(self, part: Part = "train") -> Centred:
         """Return the training rows (both folds) or the test rows about their own mean, for similarities.
 
@@ -86,7 +100,7 @@ class JointMoments:
         n_rows = int(self.counts[chosen].sum())
         if n_rows < 2:
             raise InputError(f"similarities need at least 2 {part} rows, got {n_rows}")
-        self._check_finite()
+        self.check_finite()
         mean, widths = self._mean(self.parts[chosen]), list(self.widths.values())
         stacked = self._factors(self._moved(-mean)[chosen]).flatten(0, 1)
         _, *blocks, squares = stacked.split_with_sizes([1, *widths, len(widths)], dim=1)
@@ -114,8 +128,8 @@ class JointMoments:
         Raises:
             InputError: a part has no rows, a matrix is constant over the training rows, or a value was not finite.
         """
-        counts, slices, gram = self._checked_counts(), self._slices(columns), self.method == "gram"
-        self._check_finite()
+        counts, slices, gram = self._checked_counts(), self.slices(columns), self.method == "gram"
+        self.check_finite()
         parts, mean, squares = (centred_grams if gram else centred_factors)(self.parts, sum(self.widths.values()))
         pivot = self.pivot
         if columns:
@@ -129,14 +143,14 @@ class JointMoments:
         parts *= inverse[:, None] * inverse if gram else inverse
         return Scaled(parts, counts, side_by_side(widths), scalings)
 
-    def _slices(self, columns: Columns | None) -> dict[str, slice]:
-        """The columns of each matrix among those of all."""
+    def slices(self, columns: Columns | None) -> dict[str, slice]:
+        """Return the columns of each matrix among those of all."""
         whole = side_by_side(self.widths)
         if columns is None:
             return whole
         return {name: slice(whole[matrix].start, whole[matrix].start + n) for name, (matrix, n) in columns.items()}
 
-    def _check_finite(self) -> None:
+    def check_finite(self) -> None:
         """Raise InputError naming the first matrix with a NaN or an infinity, which is on the diagonal too."""
         finite = self.parts.diagonal(dim1=1, dim2=2).isfinite().all(0)[1 : -len(self.widths)]
         for name, block in zip(self.widths, finite.split_with_sizes(list(self.widths.values())), strict=True):

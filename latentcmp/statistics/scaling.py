@@ -23,7 +23,19 @@ class Scaling:
     def fit(cls, train: Tensor, name: str = "the matrix") -> "Scaling":
         """Fit training rows [n, D]. Raises InputError where all rows are equal up to rounding."""
         mean = train.mean(0)
-        scale = (train - mean).square().mean(0).sum().sqrt()
+        return cls._checked(mean, train - mean, name)
+
+    @classmethod
+    def fit_(cls, train: Tensor, name: str = "the matrix") -> "Scaling":
+        """As `fit`; the rows are centred and scaled in place."""
+        mean = train.mean(0)
+        scaling = cls._checked(mean, train.sub_(mean), name)
+        train.div_(scaling.scale)
+        return scaling
+
+    @classmethod
+    def _checked(cls, mean: Tensor, train: Tensor, name: str) -> "Scaling":
+        scale = torch.linalg.vector_norm(train, dim=1).square_().mean().sqrt()
         noise = 8 * torch.finfo(train.dtype).eps * mean.norm()
         if not bool(scale > noise):
             raise InputError(
@@ -34,4 +46,8 @@ class Scaling:
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Return rows [n, D] centred and scaled."""
-        return (rows - self.mean) / self.scale
+        return (rows - self.mean).div_(self.scale)
+
+    def apply_(self, rows: Tensor) -> Tensor:
+        """Centre and scale rows [n, D] in place, and return them."""
+        return rows.sub_(self.mean).div_(self.scale)

@@ -12,7 +12,7 @@ from latentcmp._runtime.files import read_tensors, write_tensors
 from latentcmp._runtime.types import Metadata, StateDict
 from latentcmp.errors import InputError
 
-FORMAT = "latentcmp-statistics-3"
+FORMAT = "latentcmp-statistics-4"
 METADATA = "metadata"  # the entry of a state_dict that is no tensor
 Value = TypeVar("Value")
 Expected = dict[str, tuple[tuple[int, ...], torch.dtype | None]]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from latentcmp import metrics
+from latentcmp._runtime.settings import one_torch_thread
 from latentcmp.errors import InputError
 from latentcmp.features.data import Features
 from latentcmp.statistics import joint, part_accumulators
@@ -63,8 +64,10 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     if request.param != "CPU":
         kinds = {"gram": part_accumulators.GramAccumulator, "qr": part_accumulators.FactorAccumulator}
 
-        def empty_parts(method: Method, columns: list[int], _: torch.device) -> list[part_accumulators.PartAccumulator]:
-            totals = torch.zeros(3, sum(columns), sum(columns), dtype=torch.float64)
+        def empty_parts(
+            n_parts: int, method: Method, columns: list[int], _: torch.device
+        ) -> list[part_accumulators.PartAccumulator]:
+            totals = torch.zeros(n_parts, sum(columns), sum(columns), dtype=torch.float64)
             return [kinds[method](total, columns) for total in totals]
 
         monkeypatch.setattr(joint, "empty_parts", empty_parts)
@@ -182,7 +185,7 @@ def test_bad_input_is_named() -> None:
         statistics.update(features, part.float())
     with pytest.raises(InputError, match=r"part must be 0 .* got \[1, 2, 3\]"):
         statistics.update(features, part + 1)
-    with pytest.raises(InputError, match="same widths and method"):
+    with pytest.raises(InputError, match=r"same widths, method and parts merge, got qr of .* in 3 parts and gram of"):
         statistics.merge(JointStatistics(WIDTHS, "gram"))
     with pytest.raises(InputError, match="qr, gram"):
         JointStatistics(WIDTHS, "svd")  # type: ignore[arg-type]
@@ -210,3 +213,75 @@ def test_gram_matrices_see_small_matrices_beside_large_ones() -> None:
     off_diagonal = ~np.eye(3, dtype=bool)
     found = filled(features, "gram", 100).errors().numpy()[off_diagonal]
     np.testing.assert_allclose(found, oracle(features, "global_reconstruction_error")[off_diagonal], rtol=1e-8)
+
+
+def in_parts(features: dict[str, torch.Tensor], method: Method, n_parts: int, *cuts: int) -> JointStatistics:
+    """Statistics of the rows, the part of each its number modulo `n_parts`, cut into updates."""
+    n = len(next(iter(features.values())))
+    statistics = JointStatistics(WIDTHS, method, n_parts=n_parts)
+    for start, stop in pairwise([0, *cuts, n]):
+        rows = {name: values[start:stop] for name, values in features.items()}
+        statistics.update(rows, torch.arange(start, stop) % n_parts)
+    return statistics
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("n_parts", [1, 5, 20])
+@pytest.mark.parametrize("method", ["qr", "gram"])
+def test_every_part_has_the_moments_of_its_rows(method: Method, n_parts: int) -> None:
+    features = matrices(mean=3.0)
+    moments = in_parts(features, method, n_parts, 50, 51, 200).compute()
+    assert moments.counts.tolist() == [400 // n_parts] * n_parts
+    for part, found in enumerate(moments.parts):
+        blocks = [values[part::n_parts].numpy() for values in features.values()]
+        rows = np.hstack(blocks) - moments.pivot.numpy()
+        squares = [(block**2).sum(1, keepdims=True) for block in np.split(rows, [12, 32], axis=1)]
+        augmented = np.hstack([np.ones((len(rows), 1)), rows, *squares])
+        gram = found if method == "gram" else found.T @ found
+        np.testing.assert_allclose(gram.numpy(), augmented.T @ augmented, rtol=1e-11, atol=1e-10)
+
+
+@pytest.mark.parametrize("n_parts", [3, 20])
+@pytest.mark.parametrize("method", ["qr", "gram"])
+def test_statistics_of_rows_in_memory_have_the_bits_of_one_update(method: Method, n_parts: int) -> None:
+    features = matrices(5000)
+    found = JointStatistics.of(features, torch.arange(5000) % n_parts, method, n_parts)
+    with one_torch_thread():  # as each part of rows in memory is added
+        expected = in_parts(features, method, n_parts).compute()
+    for ours, theirs in zip(found.compute().tensors(), expected.tensors(), strict=True):
+        assert torch.equal(ours, theirs)
+    none = JointStatistics.of(matrices(30), torch.empty(0, dtype=torch.int64), method, n_parts)
+    assert none.compute().counts.tolist() == [0] * n_parts
+
+
+@pytest.mark.parametrize("method", ["qr", "gram"])
+def test_any_number_of_parts_merges_and_goes_through_a_file(method: Method, tmp_path: Path) -> None:
+    features, moments = matrices(mean=2.0), []
+    whole = in_parts(features, method, 5)
+    merged = JointStatistics(WIDTHS, method, n_parts=5)
+    for number, rows in enumerate(torch.arange(400).split(130)):
+        shard = JointStatistics(WIDTHS, method, n_parts=5)
+        shard.update({name: values[rows] for name, values in features.items()}, rows % 5)
+        shard.save(tmp_path / str(number))
+        loaded = JointStatistics.load(tmp_path / str(number))
+        assert torch.equal(loaded.compute().parts, shard.compute().parts)
+        merged.merge(loaded)
+    for of in (merged.compute(), whole.compute()):
+        parts = of.parts_about(whole.compute().pivot)
+        moments.append(parts if method == "gram" else parts.mT @ parts)
+    torch.testing.assert_close(*moments, rtol=1e-10, atol=1e-10)
+    assert merged.compute().counts.tolist() == [80] * 5
+
+
+def test_statistics_of_other_parts_are_refused() -> None:
+    features, five = matrices(), in_parts(matrices(), "gram", 5)
+    with pytest.raises(InputError, match=r"parts merge, got gram of .* in 4 parts and gram of .* in 5 parts"):
+        in_parts(features, "gram", 4).merge(five)
+    with pytest.raises(InputError, match=r"'n_parts': 5} cannot be loaded by an accumulator of .*'n_parts': 3}"):
+        JointStatistics(WIDTHS, "gram").load_state_dict(five.state_dict())
+    with pytest.raises(InputError, match=r"part must be one of 0 to 4, got \[5, 6\]"):
+        five.update({name: values[:2] for name, values in features.items()}, torch.tensor([5, 6]))
+    with pytest.raises(InputError, match=r"part must be one of 0 to 4, got \[-1\]"):
+        JointStatistics.of(features, torch.full((400,), -1), "gram", 5)
+    with pytest.raises(InputError, match="n_parts must be at least 1, got 0"):
+        JointStatistics(WIDTHS, n_parts=0)

@@ -8,14 +8,15 @@ import torch
 
 from latentcmp.errors import InputError
 from latentcmp.models.batching import cut_blocks
-from latentcmp.statistics.accumulator import RowAccumulator, RowLabels, SampleSizes
+from latentcmp.statistics.accumulator import RowAccumulator, RowLabels, Sampled, SampledRows, SampleSizes
 from latentcmp.statistics.joint import JointStatistics
-from latentcmp.statistics.joint_moments import JointMoments, Part
+from latentcmp.statistics.joint_moments import JointMoments
 from latentcmp.statistics.merge_tree import MergeTree
 from latentcmp.statistics.row_keys import row_keys
 from latentcmp.systems.folds import parts_of
 
 WIDTHS = {"a": 6, "b": 9}
+SAMPLES: dict[int | None, tuple[Sampled, ...]] = {None: ("train", "test"), 6: ("all",)}
 
 
 class Sum:
@@ -36,23 +37,37 @@ def matrices(n: int = 400) -> dict[str, torch.Tensor]:
     }
 
 
+def empty(n_blocks: int, sizes: SampleSizes, n_parts: int | None) -> RowAccumulator:
+    return RowAccumulator(WIDTHS, n_blocks, sizes, "gram" if n_parts else "qr", n_parts)
+
+
 def accumulated(
-    features: dict[str, torch.Tensor], blocks: list[int], n_blocks: int, sizes: SampleSizes
+    features: dict[str, torch.Tensor], blocks: list[int], n_blocks: int, sizes: SampleSizes, n_parts: int | None = None
 ) -> RowAccumulator:
-    """The rows of some blocks, in the order given."""
+    """The rows of some blocks, in the order given: of one split, or in `n_parts` blocks of folds."""
     n = len(features["a"])
     edges = np.linspace(0, n, n_blocks + 1).astype(int)
-    part, keys = parts_of(np.arange(n) % 5 == 0), row_keys(["rows"], [n])
-    found = RowAccumulator(WIDTHS, n_blocks, sizes)
+    owner, keys = np.arange(n) // 10, row_keys(["rows"], [n])
+    part = owner % n_parts if n_parts else parts_of(np.arange(n) % 5 == 0)
+    found = empty(n_blocks, sizes, n_parts)
     for block in blocks:
         rows = slice(edges[block], edges[block + 1])
-        labels = RowLabels(part[rows], keys[rows], np.arange(n)[rows], np.arange(n)[rows] // 10)
+        element = np.arange(n)[rows] % 4 + 1
+        labels = RowLabels(part[rows], keys[rows], np.arange(n)[rows], owner[rows], owner[rows] // 2, element)
         found.update(block, {name: values[rows] for name, values in features.items()}, labels)
     return found
 
 
 def assert_same(ours: JointMoments, theirs: JointMoments) -> None:
     assert all(torch.equal(a, b) for a, b in zip(ours.tensors(), theirs.tensors(), strict=True))
+
+
+def assert_same_sample(found: SampledRows, expected: SampledRows) -> None:
+    assert found.complete == expected.complete
+    np.testing.assert_array_equal(found.keys, expected.keys)
+    assert all(torch.equal(found.values[name], expected.values[name]) for name in WIDTHS)
+    for label, values in expected.labels.items():
+        np.testing.assert_array_equal(found.labels[label], values)
 
 
 @pytest.mark.parametrize("n_blocks", [1, 2, 3, 5, 8, 13])
@@ -113,32 +128,31 @@ def test_blocks_hold_whole_structures_and_all_of_them() -> None:
     assert cut_blocks([], 100) == []
 
 
+@pytest.mark.parametrize("n_parts", [None, 6])
 @pytest.mark.parametrize("n", [60, 2000])
-def test_statistics_and_samples_have_the_same_bits_in_any_order(n: int) -> None:
+def test_statistics_and_samples_have_the_same_bits_in_any_order(n: int, n_parts: int | None) -> None:
     features, sizes = matrices(n), SampleSizes(40, 17)
-    whole = accumulated(features, list(range(7)), 7, sizes)
-    first, second = accumulated(features, [6, 2, 3], 7, sizes), accumulated(features, [5, 0, 1, 4], 7, sizes)
+    whole = accumulated(features, list(range(7)), 7, sizes, n_parts)
+    first, second = (accumulated(features, blocks, 7, sizes, n_parts) for blocks in ([6, 2, 3], [5, 0, 1, 4]))
     second.merge(first)
-    parts: tuple[Part, Part] = ("train", "test")
-    for part in parts:
-        expected, found = whole.sampled(part), second.sampled(part)
-        assert np.array_equal(found.owners, expected.owners)
-        assert found.complete == expected.complete
-        assert all(torch.equal(found.values[name], expected.values[name]) for name in WIDTHS)
+    for part in SAMPLES[n_parts]:
+        assert_same_sample(second.sampled(part), whole.sampled(part))
     assert_same(second.compute(), whole.compute())
 
 
-def test_accumulated_rows_go_through_tensors_and_back() -> None:
+@pytest.mark.parametrize("n_parts", [None, 6])
+def test_accumulated_rows_go_through_tensors_and_back(n_parts: int | None) -> None:
     features, sizes = matrices(900), SampleSizes(40, 17)
-    whole = accumulated(features, list(range(9)), 9, sizes)
-    found = RowAccumulator(WIDTHS, 9, sizes)
+    whole = accumulated(features, list(range(9)), 9, sizes, n_parts)
+    found = empty(9, sizes, n_parts)
     for blocks in ([8, 7], [0, 1, 2, 3], [4, 5, 6]):
-        shard = RowAccumulator(WIDTHS, 9, sizes)
-        shard.load_tensors(accumulated(features, blocks, 9, sizes).tensors())
+        shard = empty(9, sizes, n_parts)
+        shard.load_tensors(accumulated(features, blocks, 9, sizes, n_parts).tensors())
         found.merge(shard)
     assert found.n_rows == whole.n_rows
     assert_same(found.compute(), whole.compute())
-    assert torch.equal(found.sampled("test").values["b"], whole.sampled("test").values["b"])
+    for part in SAMPLES[n_parts]:
+        assert_same_sample(found.sampled(part), whole.sampled(part))
 
 
 def test_blocks_give_the_errors_of_one_update() -> None:
@@ -157,6 +171,20 @@ def test_samples_keep_the_rows_they_say() -> None:
     assert train.complete
     rows = np.flatnonzero(np.arange(500) % 5)
     assert torch.equal(train.values["a"], features["a"][torch.from_numpy(rows)])
-    assert np.array_equal(train.owners, rows // 10)
+    np.testing.assert_array_equal(train.labels["owner"], rows // 10)
+    np.testing.assert_array_equal(train.labels["group"], rows // 20)
+    np.testing.assert_array_equal(train.keys, row_keys(["rows"], [500])[rows])
     assert not test.complete
-    assert len(test.owners) == 20
+    assert len(test.keys) == 20
+
+
+def test_the_sample_of_folds_is_that_of_the_smallest_keys() -> None:
+    features = matrices(500)
+    found = accumulated(features, [2, 0, 1], 3, SampleSizes(30, 20), 6).sampled("all")
+    keys = row_keys(["rows"], [500])
+    rows = sorted(sorted(range(500), key=lambda row: tuple(keys[row].tolist()))[:30])
+    np.testing.assert_array_equal(found.labels["row"], rows)
+    np.testing.assert_array_equal(found.labels["part"], np.array(rows) // 10 % 6)
+    assert torch.equal(found.values["b"], features["b"][torch.tensor(rows)])
+    assert not found.complete
+    assert accumulated(features, [2, 0, 1], 3, SampleSizes(30, 500), 6).sampled("all").complete

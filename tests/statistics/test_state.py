@@ -11,6 +11,7 @@ import torch
 
 from latentcmp.errors import InputError
 from latentcmp.statistics import blocked_accumulators
+from latentcmp.statistics.element_sums import ElementSums
 from latentcmp.statistics.joint import JointStatistics
 from latentcmp.statistics.moments import Moments
 from latentcmp.statistics.row_keys import row_keys
@@ -33,16 +34,16 @@ def rows(start: int, stop: int) -> dict[str, torch.Tensor]:
 
 
 class Joint:
-    """Joint statistics of one method."""
+    """Joint statistics of one method and number of parts."""
 
-    def __init__(self, method: str) -> None:
-        self.method = method
+    def __init__(self, method: str, n_parts: int = 3) -> None:
+        self.method, self.n_parts = method, n_parts
 
     def empty(self) -> JointStatistics:
-        return JointStatistics(WIDTHS, self.method)  # type: ignore[arg-type]
+        return JointStatistics(WIDTHS, self.method, n_parts=self.n_parts)  # type: ignore[arg-type]
 
     def update(self, statistics: JointStatistics, start: int, stop: int) -> None:
-        part = torch.from_numpy(np.random.default_rng(1).integers(3, size=N))
+        part = torch.from_numpy(np.random.default_rng(1).integers(self.n_parts, size=N))
         statistics.update(rows(start, stop), part[start:stop])
 
     def result(self, statistics: JointStatistics) -> Result:
@@ -78,7 +79,28 @@ class Cumulants:
         return [moments.compute()]
 
 
-KINDS: dict[str, Any] = {"qr": Joint("qr"), "gram": Joint("gram"), "sample": Sample(), "moments": Cumulants()}
+class ByElement:
+    """Sums by element, about a pivot that the state has to carry."""
+
+    def empty(self) -> ElementSums:
+        return ElementSums(WIDTHS, 4, pivot=torch.linspace(-1, 1, 32))
+
+    def update(self, sums: ElementSums, start: int, stop: int) -> None:
+        labels = torch.from_numpy(np.random.default_rng(1).integers(4, size=(2, N)))[:, start:stop]
+        sums.update(rows(start, stop), labels[0], 29 * labels[1])
+
+    def result(self, sums: ElementSums) -> Result:
+        return list(sums.compute())
+
+
+KINDS: dict[str, Any] = {
+    "qr": Joint("qr"),
+    "gram": Joint("gram"),
+    "gram of 7 parts": Joint("gram", 7),
+    "sample": Sample(),
+    "moments": Cumulants(),
+    "elements": ByElement(),
+}
 
 
 @pytest.fixture(params=KINDS)
@@ -113,8 +135,8 @@ def through_torch(accumulator: Any, kind: Any, folder: Path) -> Any:
 
 
 def through_a_file(accumulator: Any, kind: Any, folder: Path) -> Any:
-    if isinstance(accumulator, Moments):
-        pytest.skip("moments have no files")
+    if isinstance(accumulator, Moments | ElementSums):
+        pytest.skip("it has no files of its own")
     accumulator.save(folder / "state.safetensors")
     return type(accumulator).load(folder / "state.safetensors")
 
@@ -166,13 +188,24 @@ OTHERS: dict[str, list[Callable[[], Any]]] = {
         lambda: JointStatistics({"a": 12, "b": 21}),
         lambda: JointStatistics({"b": 20, "a": 12}),
         lambda: JointStatistics({"a": 12, "c": 20}),
+        lambda: JointStatistics(WIDTHS, n_parts=7),
         lambda: Moments(3, 12),
+    ],
+    "gram of 7 parts": [
+        lambda: JointStatistics(WIDTHS, "gram"),
+        lambda: JointStatistics(WIDTHS, "qr", n_parts=7),
+        lambda: JointStatistics(WIDTHS, "gram", n_parts=6),
     ],
     "sample": [
         lambda: AtomSample(**(SAMPLE | {"widths": {"a": 12}})),  # type: ignore[arg-type]
         lambda: AtomSample(**(SAMPLE | {"capacity": 41})),  # type: ignore[arg-type]
         lambda: AtomSample(**(SAMPLE | {"seed": 0})),  # type: ignore[arg-type]
         lambda: AtomSample(**(SAMPLE | {"labels": ["owner"]})),  # type: ignore[arg-type]
+        lambda: JointStatistics(WIDTHS),
+    ],
+    "elements": [
+        lambda: ElementSums(WIDTHS, 5),
+        lambda: ElementSums({"b": 20, "a": 12}, 4),
         lambda: JointStatistics(WIDTHS),
     ],
     "moments": [
