@@ -13,7 +13,8 @@ struct StructSize {
 #define LC_SIZE_OF(name) {#name, int64_t(sizeof(name))}
 constexpr StructSize STRUCT_SIZES[] = {
     LC_SIZE_OF(LcSegmentCumulants), LC_SIZE_OF(LcCentredRows), LC_SIZE_OF(LcFold),     LC_SIZE_OF(LcCutoffLosses),
-    LC_SIZE_OF(LcSpectrum),         LC_SIZE_OF(LcGramSpectra), LC_SIZE_OF(LcSmallSvd),
+    LC_SIZE_OF(LcSpectrum),         LC_SIZE_OF(LcGramSpectra), LC_SIZE_OF(LcSmallSvd), LC_SIZE_OF(LcLocalTarget),
+    LC_SIZE_OF(LcLocalRidge),       LC_SIZE_OF(LcRidgeFold),
 };
 #undef LC_SIZE_OF
 

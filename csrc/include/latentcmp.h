@@ -10,7 +10,7 @@
 #endif
 
 // Raise it with every change of a struct, a signature or a meaning in this file, and ABI_VERSION in abi.py with it.
-constexpr int32_t LC_ABI_VERSION = 1;
+constexpr int32_t LC_ABI_VERSION = 2;
 
 enum LcStatus : int32_t { LC_OK = 0, LC_BAD_ARGUMENT = -1, LC_BAD_OFFSETS = -2, LC_NO_MEMORY = -3 };
 enum LcType : int32_t { LC_FLOAT32 = 0, LC_FLOAT64 = 1, LC_FLOAT16 = 2, LC_BFLOAT16 = 3 };
@@ -103,6 +103,49 @@ struct LcSmallSvd {
   void* stream;
 };
 
+// One target of LcLocalRidge.
+struct LcLocalTarget {
+  const double* train;   // [train rows, columns], unit column stride
+  const double* test;    // [problems, columns], unit column stride
+  int64_t columns;
+  int64_t train_stride;  // elements from one row of train to the next
+  int64_t test_stride;
+};
+
+// Ridge maps of every test row from its nearest training rows. Row numbers are not checked.
+struct LcLocalRidge {
+  const double* x;           // [train rows, columns], unit column stride
+  const double* query;       // [problems, columns], unit column stride
+  const int64_t* rows;       // [problems, count] rows of x and of the targets, the first fold before the second
+  const double* strengths;   // [n_strengths] above 0, ascending, relative to the largest singular value
+  const LcLocalTarget* targets;
+  int64_t columns;
+  int64_t row_stride;        // elements from one row of x to the next
+  int64_t query_stride;
+  int64_t problems;
+  int64_t count;             // 2 or more
+  int64_t first_count;       // rows of the first fold, 1 .. count - 1
+  int64_t n_strengths;
+  int64_t n_targets;
+};
+
+// Ridge maps fitted to one fold of every problem, and the rows of one target, centred. All arrays are contiguous.
+struct LcRidgeFold {
+  const double* y;           // [problems, count + other_count, columns]
+  const double* directions;  // [problems, count, rank] eigenvectors of the Gram matrix of the fold's source rows
+  const double* projected;   // [problems, rank, other_count] directions times inner products with the other fold
+  const double* filters;     // [problems, n_strengths, rank] factors of the directions
+  int64_t columns;
+  int64_t problems;
+  int64_t n_strengths;
+  int64_t rank;
+  int64_t start;             // rows start .. start + count of y are fitted
+  int64_t count;
+  int64_t other_start;       // rows other_start .. other_start + other_count are held out
+  int64_t other_count;
+  void* stream;
+};
+
 // What the loader compares with its own before it calls a kernel. The size of a struct is in bytes, 0 for a name that
 // is not the name of a struct above.
 LC_API int32_t lc_cpu_abi_version();
@@ -130,6 +173,13 @@ LC_API int32_t lc_cpu_cutoff_losses(const LcCutoffLosses* in, double* losses);
 // One fold fitted at a time. squares: [problems, alphas, columns], sums over rows of the squared error on the other
 // fold. workspace: [problems, rank + 1, columns].
 LC_API int32_t lc_cuda_cutoff_losses(const LcCutoffLosses* in, int32_t fitted, double* squares, double* workspace);
+
+// errors: [n_targets, problems], norms of the residuals of the test rows at the strength with the least squared error
+// over both folds.
+LC_API int32_t lc_cpu_local_ridge(const LcLocalRidge* in, double* errors);
+// One fold fitted at a time, after its decomposition. squares: [problems, n_strengths, columns], sums over rows of the
+// squared error on the other fold. workspace: [problems, rank, columns].
+LC_API int32_t lc_cuda_local_ridge(const LcRidgeFold* in, double* squares, double* workspace);
 
 // `fits`: 1 where the shared memory of the current device holds one problem of these extents, else 0.
 LC_API int32_t lc_cuda_gram_spectra(const LcGramSpectra* in);

@@ -6,7 +6,7 @@ import ctypes
 
 import torch
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 """LC_ABI_VERSION of the header; raised with every change of a struct, a signature or a meaning."""
 
 TYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
@@ -124,6 +124,58 @@ class LcSmallSvd(ctypes.Structure):
     )
 
 
+class LcLocalTarget(ctypes.Structure):
+    """One target of `LcLocalRidge`."""
+
+    _fields_ = (
+        ("train", _POINTER),
+        ("test", _POINTER),
+        ("columns", _INT64),
+        ("train_stride", _INT64),
+        ("test_stride", _INT64),
+    )
+
+
+class LcLocalRidge(ctypes.Structure):
+    """Argument of `lc_cpu_local_ridge`."""
+
+    _fields_ = (
+        ("x", _POINTER),
+        ("query", _POINTER),
+        ("rows", _POINTER),
+        ("strengths", _POINTER),
+        ("targets", _POINTER),
+        ("columns", _INT64),
+        ("row_stride", _INT64),
+        ("query_stride", _INT64),
+        ("problems", _INT64),
+        ("count", _INT64),
+        ("first_count", _INT64),
+        ("n_strengths", _INT64),
+        ("n_targets", _INT64),
+    )
+
+
+class LcRidgeFold(ctypes.Structure):
+    """Argument of `lc_cuda_local_ridge`."""
+
+    _fields_ = (
+        ("y", _POINTER),
+        ("directions", _POINTER),
+        ("projected", _POINTER),
+        ("filters", _POINTER),
+        ("columns", _INT64),
+        ("problems", _INT64),
+        ("n_strengths", _INT64),
+        ("rank", _INT64),
+        ("start", _INT64),
+        ("count", _INT64),
+        ("other_start", _INT64),
+        ("other_count", _INT64),
+        ("stream", _POINTER),
+    )
+
+
 STRUCTS: tuple[type[ctypes.Structure], ...] = (
     LcSegmentCumulants,
     LcCentredRows,
@@ -132,6 +184,9 @@ STRUCTS: tuple[type[ctypes.Structure], ...] = (
     LcSpectrum,
     LcGramSpectra,
     LcSmallSvd,
+    LcLocalTarget,
+    LcLocalRidge,
+    LcRidgeFold,
 )
 
 # Result type and argument types of every entry point, by library; those of the ABI itself are in both.
@@ -142,6 +197,7 @@ SIGNATURES: dict[str, dict[str, tuple[type | None, tuple[type, ...]]]] = {
         "lc_cpu_segment_cumulants_backward": (_INT32, (_SEGMENTS, _POINTER, _POINTER, _POINTER, _POINTER)),
         "lc_cpu_centred_rows": (_INT32, (ctypes.POINTER(LcCentredRows),)),
         "lc_cpu_cutoff_losses": (_INT32, (ctypes.POINTER(LcCutoffLosses), _POINTER)),
+        "lc_cpu_local_ridge": (_INT32, (ctypes.POINTER(LcLocalRidge), _POINTER)),
         "lc_cpu_instruction_set": (ctypes.c_char_p, ()),
         "lc_cpu_advise_huge_pages": (None, (_POINTER, _INT64)),
     },
@@ -154,6 +210,7 @@ SIGNATURES: dict[str, dict[str, tuple[type | None, tuple[type, ...]]]] = {
         "lc_cuda_gram_spectra_fits": (_INT32, (_INT64,)),
         "lc_cuda_small_svd": (_INT32, (ctypes.POINTER(LcSmallSvd),)),
         "lc_cuda_small_svd_fits": (_INT32, (_INT64, _INT64)),
+        "lc_cuda_local_ridge": (_INT32, (ctypes.POINTER(LcRidgeFold), _POINTER, _POINTER)),
         "lc_cuda_error_name": (ctypes.c_char_p, (_INT32,)),
         "lc_cuda_lowest_architecture": (_INT32, ()),
     },

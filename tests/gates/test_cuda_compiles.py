@@ -12,6 +12,7 @@ KERNELS = {
     "cutoff_losses": 2,
     "gram_spectra": 2,
     "library": 0,
+    "local_ridge": 2,
     "segment_cumulants": 8,
     "segment_cumulants_backward": 8,
     "small_svd": 2,

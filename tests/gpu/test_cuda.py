@@ -6,7 +6,7 @@ from copy import deepcopy
 import pytest
 import torch
 
-from latentcmp import DriftMonitor
+from latentcmp import DriftMonitor, compare_features
 from latentcmp._runtime import backends
 from latentcmp.errors import InputError
 from latentcmp.measures import similarity
@@ -14,6 +14,7 @@ from latentcmp.measures.local import local_errors
 from latentcmp.measures.streaming_nearest import RunningNeighbours
 from latentcmp.ops.cutoff_losses import cutoff_losses
 from latentcmp.ops.gram_spectra import gram_spectra
+from latentcmp.ops.local_ridge import local_ridge
 from latentcmp.ops.segment_cumulants import segment_cumulants
 from latentcmp.ops.small_svd import small_svd
 from latentcmp.statistics.joint import JointStatistics
@@ -22,6 +23,8 @@ from latentcmp.statistics.row_sample import AtomSample
 
 from ..ops.cutoff_losses_cases import make_problem, sklearn_losses
 from ..ops.gram_spectra_cases import CASES, check_spectra, make_rows
+from ..ops.local_ridge_cases import make_problem as make_neighbourhoods
+from ..ops.local_ridge_cases import numpy_errors
 from ..ops.segment_cumulants_cases import make_case, scipy_cumulants
 from ..ops.small_svd_cases import MATRICES, check_svd, make_matrices
 
@@ -180,6 +183,16 @@ def test_losses_agree_with_scikit_learn(backend, sizes, columns):
     torch.testing.assert_close(found, torch.from_numpy(sklearn_losses(*problem)), rtol=1e-10, atol=0)
 
 
+@pytest.mark.parametrize("backend", ["cuda", "reference"], indirect=True)
+@pytest.mark.parametrize(("k", "width"), [(2, 5), (9, 9), (16, 33), (40, 40), (57, 8)])
+def test_local_ridge_errors_are_those_of_the_definition(backend, k, width):
+    problem = x, query, rows, n_first, targets, strengths = make_neighbourhoods(k, width, (5, 130))
+    targets = [(y.cuda(), y_test.cuda()) for y, y_test in targets]
+    on_device = x.cuda(), query.cuda(), rows.cuda(), n_first, targets, strengths.cuda()
+    found = local_ridge(*on_device, backend=backend).cpu()
+    torch.testing.assert_close(found, torch.from_numpy(numpy_errors(*problem)), rtol=1e-10, atol=0)
+
+
 def on_cpu(found):
     return type(found)(*(part.cpu() if torch.is_tensor(part) else on_cpu(part) for part in found))
 
@@ -249,3 +262,20 @@ def test_the_drift_monitor_does_not_synchronise_before_compute():
     found, expected = (monitor.compute()[-1]["layers"]["2"] for monitor in monitors)
     assert found["gfre_to_reference"] == pytest.approx(expected["gfre_to_reference"], rel=1e-4)
     assert found["elements"].keys() == expected["elements"].keys()
+
+
+@pytest.mark.parametrize("groups", [None, [row // 4 for row in range(600)]])
+@pytest.mark.parametrize("limit", [10_000, 300])
+def test_the_default_comparison_is_that_of_the_cpu(groups, limit):
+    generator = torch.Generator().manual_seed(0)
+    latent = torch.randn(600, 9, generator=generator)
+    rows = {
+        str(k): torch.tanh(latent @ torch.randn(9, width, generator=generator)) for k, width in enumerate((6, 16, 12))
+    }
+    options = {"groups": groups, "measures": ["gfre", "gfrd", "lfre", "linear_cka"], "local_train_rows": limit}
+    expected = compare_features(rows, **options)
+    found = compare_features({name: values.cuda() for name, values in rows.items()}, **options)
+    for ours, theirs in zip(found.atoms.tables, expected.atoms.tables, strict=True):
+        torch.testing.assert_close(ours.values, theirs.values, rtol=1e-7, atol=1e-8, msg=ours.measure)
+    for ours, theirs in zip(found.gfre.summaries[0], expected.gfre.summaries[0], strict=True):
+        assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), rel=1e-5, abs=1e-8)

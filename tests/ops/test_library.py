@@ -10,15 +10,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from latentcmp._runtime import backends
-from latentcmp.ops import centred_rows, cutoff_losses, gram_spectra, segment_cumulants, small_svd
+from latentcmp.ops import centred_rows, cutoff_losses, gram_spectra, local_ridge, segment_cumulants, small_svd
 from latentcmp.ops.centred_rows.op import BACKENDS as CENTRED_ROWS
 from latentcmp.ops.cutoff_losses.op import BACKENDS as CUTOFF_LOSSES
 from latentcmp.ops.gram_spectra.op import BACKENDS as GRAM_SPECTRA
+from latentcmp.ops.local_ridge.op import BACKENDS as LOCAL_RIDGE
 from latentcmp.ops.segment_cumulants.op import BACKENDS as SEGMENT_CUMULANTS
 from latentcmp.ops.small_svd.op import BACKENDS as SMALL_SVD
 
 from .cutoff_losses_cases import make_problem
 from .gram_spectra_cases import make_rows
+from .local_ridge_cases import make_problem as make_neighbourhoods
 from .segment_cumulants_cases import make_case
 from .small_svd_cases import make_matrices
 
@@ -27,6 +29,7 @@ OFFERED = {
     "centred_rows": CENTRED_ROWS,
     "cutoff_losses": CUTOFF_LOSSES,
     "gram_spectra": GRAM_SPECTRA,
+    "local_ridge": LOCAL_RIDGE,
     "small_svd": SMALL_SVD,
 }
 CALLS = [(name, backend) for name, offered in OFFERED.items() for backend in offered["cpu"]]
@@ -51,6 +54,8 @@ def make_call(name: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return cutoff_losses, make_problem((5, 6), 7)[1:]
     if name == "gram_spectra":
         return gram_spectra, (*make_rows("random", 9, 12), 5)
+    if name == "local_ridge":
+        return local_ridge, make_neighbourhoods(9, 12, (5, 3))
     return small_svd, (make_matrices("random", 6, 11),)
 
 
@@ -62,6 +67,9 @@ def op_arguments(name: str) -> tuple[Any, ...]:
     if name == "centred_rows":
         block = torch.zeros(len(arguments[1]), 10, dtype=torch.float64)
         return (*arguments, block[:, 1:8], block[:, 9].clone())
+    if name == "local_ridge":
+        x, query, rows, n_first, targets, strengths = arguments
+        return x, query, rows, n_first, *([pair[side] for pair in targets] for side in (0, 1)), strengths
     return tuple(tree_leaves(arguments))
 
 
@@ -95,7 +103,7 @@ def test_a_caller_compiles_into_one_graph_with_the_eager_result(call: tuple[str,
     assert all(torch.equal(*pair) for pair in zip(results, expected, strict=True))
 
 
-@pytest.mark.parametrize("name", ["cutoff_losses", "gram_spectra", "small_svd"])
+@pytest.mark.parametrize("name", ["cutoff_losses", "gram_spectra", "local_ridge", "small_svd"])
 def test_results_are_constants_for_autograd(name: str) -> None:
     function, arguments = make_call(name)
     differentiable = tree_map_only(Tensor, lambda x: x.requires_grad_(x.is_floating_point()), arguments)
@@ -110,6 +118,9 @@ def test_fake_tensors_are_like_the_real_ones(call: tuple[str, str], empty: bool)
         batched = arguments if name == "small_svd" else arguments[1:]
         cut = tree_map_only(Tensor, lambda part: part[:0], batched)
         arguments = cut if name == "small_svd" else (arguments[0], *cut)
+    if empty and name == "local_ridge":
+        x, query, rows, n_first, targets, strengths = arguments
+        arguments = x, query[:0], rows[:0], n_first, [(y, y_test[:0]) for y, y_test in targets], strengths
     real = tree_leaves(function(*arguments, backend=backend))
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         fake = tree_leaves(function(*tree_map_only(Tensor, mode.from_tensor, arguments), backend=backend))
@@ -120,7 +131,7 @@ def describe(part: Tensor) -> tuple[Any, ...]:
     return part.shape, part.dtype, part.device, part.stride() if part.numel() else ()
 
 
-@pytest.mark.parametrize("name", ["cutoff_losses", "gram_spectra", "small_svd"])
+@pytest.mark.parametrize("name", ["cutoff_losses", "gram_spectra", "local_ridge", "small_svd"])
 def test_the_cuda_backend_has_the_shapes_of_the_reference_on_fake_tensors(name: str) -> None:
     arguments = op_arguments(name)
     operator = getattr(torch.ops.latentcmp, name)

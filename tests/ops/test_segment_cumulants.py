@@ -180,6 +180,7 @@ def test_the_gradient_at_a_mean_of_a_million_deviations(backend):
     assert ((got - want).abs().max() / want.abs().max()) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("root", [False, True])
 def test_gradients_to_second_order(backend, root):
     x, ptr = make_case([4, 6, 0, 5], columns=3)

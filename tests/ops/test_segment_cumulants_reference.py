@@ -110,6 +110,7 @@ def test_root_is_the_signed_root():
     torch.testing.assert_close(got, torch.from_numpy(raw), rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("root", [False, True])
 @pytest.mark.parametrize("order", [1, 2, 4, 8])
 def test_gradients_to_second_order(order, root):
