@@ -1,13 +1,14 @@
 """The rows that similarities compare: of two matrices, or of all matrices of joint statistics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from latentcmp._runtime.devices import map_over_cores
 from latentcmp.errors import InputError
 from latentcmp.measures.matrices import Matrix, as_matrix, like, paired
 from latentcmp.statistics.augmented import Centred, check_spread
@@ -15,6 +16,7 @@ from latentcmp.statistics.joint import JointStatistics
 from latentcmp.statistics.joint_moments import JointMoments, Part
 
 Statistics: TypeAlias = JointStatistics | JointMoments
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,19 @@ def _centred(matrices: dict[str, Tensor]) -> Centred:
     return Centred(factors, stacked @ stacked.T, n, 0.0)
 
 
-def symmetric_values(matrices: list[Tensor], measure: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """A symmetric measure of all pairs, each computed once."""
-    n = len(matrices)
-    values = torch.empty(n, n, dtype=torch.float64, device=matrices[0].device)
-    for i in range(n):
-        for j in range(i, n):
-            values[i, j] = values[j, i] = measure(matrices[i], matrices[j])
-    return values
+def symmetric_values(
+    items: Sequence[Item], measure: Callable[[Item, Item], Tensor], device: torch.device | None = None
+) -> Tensor:
+    """A symmetric measure of all pairs of matrices, or of what stands for them, each computed once.
+
+    Where the device of the items is given, the pairs are distributed over the cores of a CPU.
+    """
+    n = len(items)
+    pairs = [(i, j) for i in range(n) for j in range(i, n)]
+
+    def of_pair(pair: tuple[int, int]) -> Tensor:
+        return measure(items[pair[0]], items[pair[1]])
+
+    found = map_over_cores(of_pair, pairs, device) if device else map(of_pair, pairs)
+    values = dict(zip(pairs, found, strict=True))
+    return torch.stack([values[min(i, j), max(i, j)] for i in range(n) for j in range(n)]).view(n, n)

@@ -7,10 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentcmp._runtime.devices import map_over_cores
 from latentcmp.errors import InputError
 from latentcmp.measures.matrices import Matrix, like, paired
+from latentcmp.measures.nearest import exact_squared_distances
+from latentcmp.statistics.augmented import check_spread
 
-_BLOCK = 1 << 22  # distances of a matrix that are held at a time: 32 MiB
+_BLOCK = 1 << 19, 1 << 22  # distances of a matrix that are held at a time, on a CPU (near the caches of a core), else
+_PIECES = 16  # partial sums, the same for any number of cores
+_CLOSE = 2e-4  # squared distance over squared length, below which products lose more than four digits
+_PAIRS = 1 << 12  # close pairs whose differences are held at a time
 
 
 @overload
@@ -53,53 +59,80 @@ def distance_correlation(X: Matrix, Y: Matrix, *, unbiased: bool = False) -> Ten
 
 
 def distance_correlations(matrices: Mapping[str, Tensor], unbiased: bool = False) -> Tensor:
-    """`distance_correlation` of all pairs of matrices {name: [n, D]}: [n_names, n_names] float64."""
-    rows = [values.double() for values in matrices.values()]
-    n = len(rows[0])
+    """`distance_correlation` of all pairs of matrices {name: [n, D]}: [n_names, n_names] float64.
+
+    The sums of products of centred distances follow from those of the distances and from their row sums (Huo &
+    Szekely, Technometrics 58, 435 (2016)), so that one pass over the pairs of rows serves all matrices.
+    """
+    n = len(next(iter(matrices.values())))
     if n < (4 if unbiased else 2):
         raise InputError(f"distance correlation needs at least {4 if unbiased else 2} rows, got {n}")
-    sums = _row_sums(rows)
-    for name, total in zip(matrices, sums.sum(1).tolist(), strict=True):
-        if not total > 0:
-            raise InputError(f"{name} is constant over the {n} rows; give rows that differ, or leave it out")
-    products = _products(rows, sums, unbiased)
-    norms = products.diagonal().sqrt()
-    squared = products / (norms[:, None] * norms)
+    sums, products = _sums([_scaled(name, values.double()) for name, values in matrices.items()])
+    if not unbiased:  # the diagonal: distances 0, less 1
+        sums, products = sums - 1, products + n
+    total, of_row = sums.sum(1), n - 2 if unbiased else n
+    of_all = (n - 1) * (n - 2) if unbiased else n * n
+    centred = products - 2 / of_row * (sums @ sums.T) + total[:, None] * total / of_all
+    norms = centred.diagonal().sqrt()
+    squared = centred / (norms[:, None] * norms)
     return squared if unbiased else squared.clamp(min=0).sqrt()
 
 
-def _row_sums(rows: Sequence[Tensor]) -> Tensor:
-    """Sums over each row of the distance matrix of every matrix: [n_names, n]."""
-    sums = torch.zeros(len(rows), len(rows[0]), dtype=torch.float64, device=rows[0].device)
-    for start, stop in _blocks(len(rows[0])):
-        for total, x in zip(sums, rows, strict=True):
-            total[start:stop] = _distances(x[start:stop], x).sum(1)
-    return sums
+def _scaled(name: str, values: Tensor) -> Tensor:
+    """Rows about their mean, the root mean square of all their distances 1."""
+    mean = values.mean(0)
+    centred = values - mean
+    spread = centred.norm() / len(values) ** 0.5
+    check_spread(name, spread, mean, f"{len(values)} rows")
+    scaled: Tensor = centred / (2**0.5 * spread)
+    return scaled
 
 
-def _products(rows: Sequence[Tensor], sums: Tensor, unbiased: bool) -> Tensor:
-    """Inner products of the centred distance matrices of all pairs: [n_names, n_names]."""
-    n = len(rows[0])
-    means = sums / (n - 2 if unbiased else n)
-    grand = sums.sum(1) / ((n - 1) * (n - 2) if unbiased else n * n)
-    products = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=sums.device)
-    for start, stop in _blocks(n):
-        centred = []
-        for x, mean, whole in zip(rows, means, grand, strict=True):
-            block = _distances(x[start:stop], x) - (mean[start:stop, None] - whole) - mean
-            if unbiased:
-                block.diagonal(start).zero_()
-            centred.append(block.flatten())
-        for i, a in enumerate(centred):
-            products[i] += torch.stack([a @ b for b in centred])
-    return products
+def _sums(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Row sums [n_names, n] and products of all pairs [n_names, n_names] of `_distances`."""
+    n, device = len(rows[0]), rows[0].device
+    step = max(1, _BLOCK[device.type != "cpu"] // n)
+    starts = range(0, n, step)
+    pieces = [starts[piece::_PIECES] for piece in range(min(_PIECES, len(starts)))]
+    parts = map_over_cores(lambda piece: _sums_of_blocks(rows, piece, step), pieces, device)
+    sums, products = zip(*parts, strict=True)
+    return torch.stack(sums).sum(0), torch.stack(products).sum(0)
 
 
-def _blocks(n: int) -> list[tuple[int, int]]:
-    step = max(1, _BLOCK // n)
-    return [(start, min(start + step, n)) for start in range(0, n, step)]
+def _sums_of_blocks(rows: Sequence[Tensor], starts: Sequence[int], step: int) -> tuple[Tensor, Tensor]:
+    """The part of `_sums` from `step` rows at each start and all later rows: both triangles from the upper one."""
+    n_names, n = len(rows), len(rows[0])
+    norms = [torch.linalg.vecdot(x, x) for x in rows]
+    memory = rows[0].new_empty(n_names, step * n)
+    sums, products = rows[0].new_zeros(n_names, n), rows[0].new_zeros(n_names, n_names)
+    for start in starts:
+        m = min(step, n - start)
+        block = memory[:, : m * (n - start)].view(n_names, m, n - start)
+        for x, squares, out in zip(rows, norms, block, strict=True):
+            _distances(x[start:], squares[start:], out)
+        sums[:, start : start + m] += block.sum(2)
+        sums[:, start + m :] += block[:, :, m:].sum(1)
+        products += 2 * _gram(block) - _gram(block[:, :, :m])
+    return sums, products
 
 
-def _distances(x: Tensor, y: Tensor) -> Tensor:
-    """Euclidean distances from differences: by inner products, those of close rows would lose their digits."""
-    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+def _gram(block: Tensor) -> Tensor:
+    """Inner products [n_names, n_names] of matrices [n_names, m, w]."""
+    flat = block.flatten(1)
+    return flat @ flat.T
+
+
+def _distances(rows: Tensor, norms: Tensor, out: Tensor) -> None:
+    """Put the distances of the first rows to all rows [n, D], less 1, into out [m, n]; 0 for a row and itself.
+
+    They are measured from 1, their root mean square, which the centring removes: the sums of products cancel less.
+    Distances by products lose digits where rows are close to each other for their lengths; those are taken from
+    differences.
+    """
+    m = len(out)
+    torch.addmm(norms, rows[:m], rows.T, alpha=-2, out=out)
+    out.add_(norms[:m, None]).diagonal().fill_(torch.inf)
+    i, j = (out < _CLOSE * norms[:m, None]).nonzero(as_tuple=True)
+    pairs = zip(i.split(_PAIRS), j.split(_PAIRS), strict=True)
+    out[i, j] = torch.cat([exact_squared_distances(rows[some], rows[others]) for some, others in pairs])
+    out.sqrt_().sub_(1).diagonal().zero_()

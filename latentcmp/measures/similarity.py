@@ -5,6 +5,9 @@ function returns a float64 scalar of their kind. Called with a `JointStatistics`
 [n_names, n_names] (float64, on the CPU, in the order of `widths`) without a further pass over the rows: of the
 training rows, or with `part="test"` of the test rows. Rows are centred by their own mean. All functions raise
 InputError for fewer than 2 rows, for a matrix that is constant over them and for values that are not finite.
+
+Measures of distances and neighbours (`distance_correlation`, `mutual_knn`, `cknna`, `information_imbalance`, and
+`intrinsic_dimension` of one matrix) need rows and do not take joint statistics.
 """
 
 from typing import Literal, overload
@@ -18,11 +21,25 @@ from latentcmp.measures.canonical_correlation import cca, svcca
 from latentcmp.measures.compared_rows import Statistics, compared_rows, symmetric_values
 from latentcmp.measures.distance_correlation import distance_correlation
 from latentcmp.measures.matrices import Matrix
+from latentcmp.measures.neighbour_dimension import intrinsic_dimension
+from latentcmp.measures.neighbour_imbalance import information_imbalance
+from latentcmp.measures.neighbour_overlap import cknna, mutual_knn
 from latentcmp.measures.procrustes import orthogonal_map, padded
 from latentcmp.statistics.augmented import Centred
 from latentcmp.statistics.joint_moments import Part
 
-__all__ = ["cca", "distance_correlation", "effective_rank", "linear_cka", "procrustes_distance", "svcca"]
+__all__ = [
+    "cca",
+    "cknna",
+    "distance_correlation",
+    "effective_rank",
+    "information_imbalance",
+    "intrinsic_dimension",
+    "linear_cka",
+    "mutual_knn",
+    "procrustes_distance",
+    "svcca",
+]
 
 Kind = Literal["entropy", "participation"]
 

@@ -36,12 +36,12 @@ def u_centred(x: np.ndarray, y: np.ndarray) -> float:
     return np.sum(a * b) / np.sqrt(np.sum(a * a) * np.sum(b * b))
 
 
-@pytest.mark.parametrize("block", [1 << 22, 70 * 9])  # all rows at once, and blocks that do not divide them
+@pytest.mark.parametrize("block", [1 << 22, 70 * 9, 1])  # all rows at once, blocks that do not divide them, one row
 @pytest.mark.parametrize(("unbiased", "expected"), [(False, double_centred), (True, u_centred)])
 def test_pairs_agree_with_full_matrices(
     block: int, unbiased: bool, expected: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_BLOCK", block)
+    monkeypatch.setattr(module, "_BLOCK", (block, block))
     rows = matrices()
     found = module.distance_correlations({name: torch.from_numpy(x) for name, x in rows.items()}, unbiased)
     values = [[expected(x, y) for y in rows.values()] for x in rows.values()]  # type: ignore[operator]
@@ -49,6 +49,43 @@ def test_pairs_agree_with_full_matrices(
     one = distance_correlation(rows["x"], rows["y"], unbiased=unbiased)
     assert isinstance(one, np.float64)
     assert one == pytest.approx(values[0][1], rel=1e-11)
+
+
+def clusters(n: int = 60) -> np.ndarray:
+    """Groups of copies and of rows that differ by 1e-7 of their length, and one far row."""
+    rng = np.random.default_rng(4)
+    x = 1e3 + rng.normal(size=(6, 5))[rng.integers(6, size=n)]
+    x[: n // 2] += 1e-7 * rng.normal(size=(n // 2, 5))
+    x[9] *= 3
+    return x
+
+
+@pytest.mark.parametrize(("unbiased", "expected"), [(False, double_centred), (True, u_centred)])
+def test_close_rows_keep_their_digits(unbiased: bool, expected: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PAIRS", 7)
+    x, y = clusters(), matrices(60)["y"]
+    found = distance_correlation(x, y, unbiased=unbiased)
+    assert found == pytest.approx(expected(x, y), rel=1e-11)  # type: ignore[operator]
+
+
+def test_the_number_of_cores_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_BLOCK", (200, 200))
+    rows = {name: torch.from_numpy(x) for name, x in matrices().items()}
+    before, found = torch.get_num_threads(), []
+    for n_threads in (1, 3):
+        torch.set_num_threads(n_threads)
+        found.append(module.distance_correlations(rows))
+    torch.set_num_threads(before)
+    assert torch.equal(*found)
+
+
+@pytest.mark.slow
+def test_it_is_that_of_dcor() -> None:
+    dcor = pytest.importorskip("dcor")
+    for x, y in ((matrices()["x"], matrices()["y"]), (clusters(70), matrices()["z"])):
+        expected = dcor.distance_correlation(x, y), dcor.u_distance_correlation_sqr(x, y)
+        assert distance_correlation(x, y) == pytest.approx(expected[0], rel=1e-10)
+        assert distance_correlation(x, y, unbiased=True) == pytest.approx(expected[1], rel=1e-9)
 
 
 def test_it_finds_dependence_that_cka_does_not() -> None:

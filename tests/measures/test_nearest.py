@@ -14,7 +14,9 @@ from latentcmp.measures.nearest import (
     exact_squared_distances,
     nearest,
     nearest_others,
+    ranks_by_scores,
     rows_at_once,
+    scores_of_block,
 )
 
 N, M, WIDTH = 120, 20, 6
@@ -106,6 +108,35 @@ def test_the_order_is_that_of_direct_distances_however_they_are_cut(case: str, m
         monkeypatch.setattr(neighbours, "_DIFFERENCES", (numbers, numbers))
         for first, k in ((0, 9), (3, N)):
             torch.testing.assert_close(nearest(rows, queries[first:], k), expected[first:, :k])
+
+
+@pytest.mark.parametrize("case", [name for name in CASES if name != "too small to square"])
+def test_rows_of_the_group_of_a_query_are_left_out(case: str) -> None:
+    rows, queries = CASES[case]()
+    ranked = ranked_by_fractions(rows, queries)
+    groups = [np.random.default_rng(seed).integers(7, size=n) for seed, n in ((3, N), (4, M))]
+    others = [row[groups[0][row] != own] for row, own in zip(ranked, groups[1], strict=True)]
+    given = torch.from_numpy(groups[0]), torch.from_numpy(groups[1])
+    for k in (1, 7, min(map(len, others))):
+        for batch_size in (1, 3, None):
+            found = nearest(torch.from_numpy(rows), torch.from_numpy(queries), k, batch_size, given)
+            np.testing.assert_array_equal(found, [row[:k] for row in others])
+
+
+@pytest.mark.parametrize("case", [name for name in CASES if name != "too small to square"])
+def test_ranks_are_those_of_exact_arithmetic(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, queries = CASES[case]()
+    ranked = ranked_by_fractions(rows, queries)
+    x, q = torch.from_numpy(rows), torch.from_numpy(queries)
+    norms = torch.linalg.vecdot(x, x)
+    scores = scores_of_block(x, norms, q)
+    scores[:, 5] = torch.inf  # not counted
+    counted = ranked[ranked != 5].reshape(M, N - 1)
+    for rank in (0, 1, 40, N - 2):
+        positions = torch.from_numpy(counted[:, rank])
+        for numbers in (WIDTH, 1 << 20):
+            monkeypatch.setattr(neighbours, "_DIFFERENCES", (numbers, numbers))
+            assert ranks_by_scores(scores, x, norms, q, positions).tolist() == [rank + 1] * M
 
 
 def test_a_group_of_doubtful_queries_takes_no_more_candidates_than_its_own_need(
