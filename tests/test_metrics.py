@@ -94,6 +94,7 @@ def test_distortion_agrees_with_scikit_matter(case: str) -> None:
     np.testing.assert_allclose(total, np.sqrt(np.mean(expected**2)), rtol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_local_points", [7, 12, 20])
 @pytest.mark.parametrize("case", CASES)
 def test_local_error_agrees_with_scikit_matter(case: str, n_local_points: int) -> None:

@@ -1,5 +1,6 @@
 """Summaries of row errors: interval, median, and the structure with the largest share of the squared error."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ class Summary:
     Args:
         value: sqrt(mean e_i^2) of the row errors e_i.
         median: the median of e_i.
-        low: the lower end of the 90 % interval of `value` under a bootstrap over structures.
+        low: the lower end of the 90 % interval of `value`.
         high: its upper end.
         share: the largest share of the squared error that one structure has.
         culprit: the name of that structure.
@@ -35,42 +36,47 @@ class Summary:
 
 
 class Owners:
-    """The structure of each test row, and bootstrap draws over the structures, the same for all errors.
+    """The structure and the group of each test row, and bootstrap draws over the groups, the same for all errors.
 
     Args:
         labels: [n_test] names of structures.
         seed: seed of the draws.
+        groups: [n_test] numbers of groups; None: every structure is its own.
     """
 
-    def __init__(self, labels: Sequence[str], seed: int = 0) -> None:
+    def __init__(self, labels: Sequence[str], seed: int = 0, groups: np.ndarray | None = None) -> None:
         self.names, codes = np.unique(np.asarray(labels, dtype=object).astype(str), return_inverse=True)
         self.codes = torch.from_numpy(codes)
-        self.counts = torch.from_numpy(np.bincount(codes, minlength=len(self.names))).double()
+        drawn = codes if groups is None else np.unique(groups, return_inverse=True)[1]
+        self.groups = self.codes if groups is None else torch.from_numpy(drawn)
+        self.counts = torch.from_numpy(np.bincount(drawn)).double()
         self._seed = seed
-        self._kept: list[Tensor] = []
+        self._kept: list[tuple[Tensor, Tensor]] = []
 
-    def summarise(self, errors: Tensor) -> Summary:
-        """The summary of row errors [n_test]."""
+    def summarise(self, errors: Tensor, resample: bool = True) -> Summary:
+        """The summary of row errors [n_test]; without resampling the ends of its interval are NaN."""
         squared = errors.double().cpu().square()
-        sums = torch.zeros_like(self.counts).index_add_(0, self.codes, squared)
-        total, worst = float(sums.sum()), int(sums.argmax())
-        low, high = self._interval(sums)
-        share = float(sums[worst]) / total if total else 0.0
+        of_structures = torch.bincount(self.codes, squared, len(self.names))
+        of_groups = of_structures if self.groups is self.codes else torch.bincount(self.groups, squared)
+        total, worst = float(squared.numpy().sum()), int(of_structures.argmax())  # in the order of rows, on one thread
+        low, high = self._interval(of_groups) if resample else (math.nan, math.nan)
+        share = float(of_structures[worst]) / total if total else 0.0
         median = float(squared.median().sqrt())
         return Summary((total / len(squared)) ** 0.5, median, low, high, share, str(self.names[worst]))
 
     def _interval(self, sums: Tensor) -> tuple[float, float]:
-        values = [(draws @ sums / (draws @ self.counts)).sqrt() for draws in self._kept or self._draws()]
+        values = [(draws @ sums / sizes).sqrt() for draws, sizes in self._kept or self._draws()]
         low, high = torch.cat(values).quantile(torch.tensor(INTERVAL, dtype=torch.float64)).tolist()
         return low, high
 
-    def _draws(self) -> Iterator[Tensor]:
-        """Counts of the structures in each resample, [m, n_structures] a block; kept where they are few."""
+    def _draws(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Counts of the groups [m, n_groups] and of the rows [m] in each resample of a block; kept where few."""
         rng, n = np.random.default_rng(self._seed), len(self.counts)
         step, kept = max(1, _BLOCK // n), []
         for start in range(0, RESAMPLES, step):
             drawn = rng.multinomial(n, np.full(n, 1 / n), min(step, RESAMPLES - start))
-            kept.append(torch.from_numpy(drawn).double())
+            draws = torch.from_numpy(drawn).double()
+            kept.append((draws, draws @ self.counts))
             yield kept[-1]
             if RESAMPLES * n > _KEPT:
                 kept.clear()

@@ -1,7 +1,7 @@
 """Values of a measure for all ordered pairs of feature matrices, or for each of them, with their names."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -36,6 +36,26 @@ class ErrorMatrix:
     def about(self) -> Measure:
         """The measure: its title, its direction, the meaning and the range of its values."""
         return MEASURES[self.measure]
+
+    def position(self, name: str) -> int:
+        """The position of a matrix. Raises KeyError for an unknown name."""
+        return _position(name, self.names)
+
+    def with_values(self, values: Tensor) -> "ErrorMatrix":
+        """The same summaries with other values [n_sources, n_targets]."""
+        cells = [
+            [replace(cell, value=value) for cell, value in zip(*pair, strict=True)]
+            for pair in zip(self.summaries, values.tolist(), strict=True)
+        ]
+        return replace(self, values=values, summaries=cells)
+
+    def with_intervals(self, low: Tensor, high: Tensor) -> "ErrorMatrix":
+        """The same values and summaries with other intervals, their ends [n_sources, n_targets]."""
+        cells = [
+            [replace(cell, low=a, high=b) for cell, a, b in zip(*row, strict=True)]
+            for row in zip(self.summaries, low.tolist(), high.tolist(), strict=True)
+        ]
+        return replace(self, summaries=cells)
 
     @property
     def heading(self) -> str:

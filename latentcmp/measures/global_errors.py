@@ -14,7 +14,7 @@ from torch import Tensor
 from latentcmp._runtime.devices import batches_for, map_over_cores
 from latentcmp.errors import InputError
 from latentcmp.measures.cross_validation import Solver, TwoFoldCV
-from latentcmp.measures.global_paths import TRAINING, LinearMap, Source, fit_maps
+from latentcmp.measures.global_paths import TRAINING, LinearMap, Parts, Source, fit_maps
 from latentcmp.measures.gram_source import GramSource
 from latentcmp.measures.measure import ErrorName
 from latentcmp.measures.procrustes import distortion, orthogonal_map
@@ -23,22 +23,34 @@ from latentcmp.statistics.joint import JointStatistics
 from latentcmp.statistics.joint_moments import Columns, JointMoments, Method, Scaled
 from latentcmp.systems.folds import RowPart
 
-TEST = (RowPart.TEST,)
-
 
 class GlobalMaps:
-    """The linear maps between all ordered pairs of matrices, fitted to all training rows of joint statistics.
+    """Linear maps between pairs of matrices, fitted to all training rows of joint statistics.
 
     Attributes:
-        names: of the matrices, in their order.
+        names: of the targets, in their order.
+        sources: names of the sources.
         scalings: {name: Scaling} of the rows, fitted to all training rows.
         maps: {name: LinearMap} of each source to all targets side by side.
     """
 
-    def __init__(self, scaled: Scaled, sources: Mapping[str, Source], maps: Mapping[str, LinearMap]) -> None:
-        self.names, self.scalings, self.maps = list(sources), scaled.scalings, dict(maps)
-        self._sources, self._scaled = sources, scaled
+    def __init__(
+        self,
+        scaled: Scaled,
+        sources: Mapping[str, Source],
+        maps: Mapping[str, LinearMap],
+        train: Parts = TRAINING,
+        test: int = RowPart.TEST,
+    ) -> None:
+        self.names, self.sources = list(scaled.columns), list(sources)
+        self.scalings, self.maps = scaled.scalings, dict(maps)
+        self._sources, self._scaled, self._train, self._test = sources, scaled, train, test
         self._widths = _widths(scaled)
+
+    @property
+    def n_test(self) -> int:
+        """The number of test rows."""
+        return self._scaled.counts[self._test]
 
     def errors(self, measure: str = "gfre") -> Tensor:
         """Errors of all test rows.
@@ -47,15 +59,18 @@ class GlobalMaps:
             measure: "gfre" or "gfrd".
 
         Returns:
-            [n_names, n_names] float64 on the CPU, sources in rows.
+            [n_sources, n_names] float64 on the CPU, sources in rows.
 
         Raises:
             InputError: the measure is not a global one.
         """
+        return (self.squares(measure) / self.n_test).sqrt()
+
+    def squares(self, measure: str = "gfre") -> Tensor:
+        """Sums of squared errors of all test rows: [n_sources, n_names], else as `errors`."""
         _check_global(measure)
         squares = self._residual_squares if measure == "gfre" else self._distortion_squares
-        totals = torch.stack(map_over_cores(squares, self.names, self._scaled.parts.device))
-        return (totals / self._scaled.counts[RowPart.TEST]).sqrt().cpu()
+        return torch.stack(map_over_cores(squares, self.sources, self._scaled.parts.device)).cpu()
 
     def row_errors(self, source: str, rows: Mapping[str, Tensor], measure: str = "gfre") -> dict[str, Tensor]:
         """Errors of rows under the maps of one source.
@@ -74,7 +89,7 @@ class GlobalMaps:
         _check_global(measure)
         predicted = self._predicted(source, rows[source])
         if measure == "gfre":
-            residuals = {name: rows[name] - of_target for name, of_target in predicted.items()}
+            residuals = {name: of_target.sub_(rows[name]) for name, of_target in predicted.items()}
         else:
             residuals = self._distortions(source, rows[source], predicted)
         return {name: residual.norm(dim=1) for name, residual in residuals.items()}
@@ -82,12 +97,12 @@ class GlobalMaps:
     def _residual_squares(self, source: str) -> Tensor:
         """Squared residuals of all test rows and columns of each target: [n_names]."""
         directions, weights = self.maps[source]
-        squares = self._sources[source].residual(RowPart.TEST, directions).squares(weights)
+        squares = self._sources[source].residual(self._test, directions).squares(weights)
         return torch.stack([of_target.sum() for of_target in squares.split_with_sizes(self._widths)])
 
     def _distortion_squares(self, source: str) -> Tensor:
         """Squared distortions of all test rows for each target: [n_names]."""
-        rows = self._sources[source].rows(TEST)
+        rows = self._sources[source].rows((self._test,))
         distortions = self._distortions(source, rows, self._predicted(source, rows))
         return torch.stack([residual.square().sum() for residual in distortions.values()])
 
@@ -98,7 +113,7 @@ class GlobalMaps:
 
     def _distortions(self, source: str, rows: Tensor, predicted: dict[str, Tensor]) -> dict[str, Tensor]:
         """Differences between predictions and those of the orthogonal map nearest to them on the training rows."""
-        train = self._sources[source].rows(TRAINING)
+        train = self._sources[source].rows(self._train)
         nearest = {name: orthogonal_map(train, fitted) for name, fitted in self._predicted(source, train).items()}
         return {name: distortion(rows, of_target, nearest[name]) for name, of_target in predicted.items()}
 

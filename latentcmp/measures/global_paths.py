@@ -14,7 +14,7 @@ from latentcmp._runtime.devices import map_stacked
 from latentcmp.measures.cross_validation import Fit, Fold, Residual, TwoFoldCV
 from latentcmp.systems.folds import RowPart
 
-Parts = tuple[RowPart, ...]
+Parts = tuple[int, ...]
 TRAINING: Parts = (RowPart.FOLD_1, RowPart.FOLD_2)
 FITTED: tuple[Parts, ...] = ((RowPart.FOLD_1,), (RowPart.FOLD_2,), TRAINING)
 
@@ -32,7 +32,7 @@ class Source(Protocol):
     def fit(self, parts: Parts, factors: Sequence[Tensor]) -> Fit:
         """The fit, from the factors of its matrix."""
 
-    def residual(self, part: RowPart, directions: Tensor) -> Residual:
+    def residual(self, part: int, directions: Tensor) -> Residual:
         """The residual on a part of maps along the directions of a fit."""
 
     def rows(self, parts: Parts) -> Tensor:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from latentcmp.measures.cross_validation import Fit
 from latentcmp.measures.global_paths import Parts
-from latentcmp.systems.folds import RowPart
 
 BAND = 128  # directions whose products with all before them are formed at a time
 
@@ -45,7 +44,7 @@ class GramResidual(NamedTuple):
 
 
 class GramSource:
-    """`Source` from Gram matrices [3, d, d] of all matrices side by side, centred and scaled.
+    """`Source` from Gram matrices [n_parts, d, d] of all matrices side by side, centred and scaled.
 
     Args:
         grams: one for each part.
@@ -70,7 +69,7 @@ class GramSource:
         s, directions = factors
         return Fit(s, directions, (directions * torch.where(s > 0, 1 / s, 0.0)).mT @ self._sum(parts))
 
-    def residual(self, part: RowPart, directions: Tensor) -> GramResidual:
+    def residual(self, part: int, directions: Tensor) -> GramResidual:
         """As `Source.residual`."""
         c = directions.mT @ self.grams[part, self.columns]
         return GramResidual(c[:, self.columns] @ directions, c, self.grams[part].diagonal())

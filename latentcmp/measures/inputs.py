@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentcmp._runtime.devices import map_over_cores
 from latentcmp.statistics.scaling import Scaling
 
 
@@ -29,9 +30,9 @@ class Rows(NamedTuple):
         Raises:
             InputError: the training rows are constant.
         """
-        values = values.to(torch.float64)
-        scaling = Scaling.fit(values[train], name)
-        return cls(scaling(values[train]), scaling(values[test]))
+        x_train, x_test = (values[rows].to(torch.float64) for rows in (train, test))
+        scaling = Scaling.fit_(x_train, name)
+        return cls(x_train, scaling.apply_(x_test))
 
     @property
     def width(self) -> int:
@@ -39,23 +40,46 @@ class Rows(NamedTuple):
         return self.train.shape[1]
 
 
+class SampledMatrices(NamedTuple):
+    """Sampled rows of several matrices, the same rows of each.
+
+    Attributes:
+        values: {name: [n, D]}, float64, centred and scaled.
+        groups: [n] int64, the group of each row: rows of one group are never neighbours of each other.
+    """
+
+    values: dict[str, Tensor]
+    groups: Tensor
+
+
 def split_rows(features: Mapping[str, Tensor], train_idx: np.ndarray, test_idx: np.ndarray) -> dict[str, Rows]:
     """Split and scale every matrix of `features` [n, D] by the positions of training and test rows."""
     device = next(iter(features.values())).device
     train, test = (torch.from_numpy(rows).to(device) for rows in (train_idx, test_idx))
-    return {name: Rows.split(values, train, test, name) for name, values in features.items()}
+    rows = map_over_cores(lambda name: Rows.split(features[name], train, test, name), list(features), device)
+    return dict(zip(features, rows, strict=True))
 
 
-def local_points(source: Rows, target: Rows, n_local_points: int | None = None) -> int:
-    """The k of a pair: as given, else min(D_X, D_Y) as in the paper, at least 2 and at most all training rows."""
+MOST_LOCAL_POINTS = 64
+"""Neighbours of a local map of folds where no number is given: more are not local, and cost their cube."""
+
+
+def local_points(source: Rows, target: Rows, n_local_points: int | None = None, most: int | None = None) -> int:
+    """The k of a pair: as given, else that of its widths, at most all training rows."""
     if n_local_points is not None:
         return n_local_points
-    return min(points_of_widths(source.width, target.width), len(source.train))
+    return min(points_of_widths(source.width, target.width, most), len(source.train))
 
 
-def points_of_widths(source: int, target: int) -> int:
-    """The k of a pair of widths by the paper's rule: min(D_X, D_Y), at least 2 (Chorna et al., arXiv 2512.05717)."""
-    return max(2, min(source, target))
+def points_of_widths(source: int, target: int, most: int | None = None) -> int:
+    """The k of a pair of widths: min(D_X, D_Y) as in the paper (Chorna et al., arXiv 2512.05717), at least 2.
+
+    Args:
+        source: D_X.
+        target: D_Y.
+        most: the largest k; None for no limit, as in the paper.
+    """
+    return max(2, min(source, target, most or source))
 
 
 def root_mean_square(errors: Tensor) -> Tensor:

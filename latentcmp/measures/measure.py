@@ -1,16 +1,17 @@
 """The interface of a measure: its name, how its values are shown, and the functions that compute it."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 from torch import Tensor
 
 from latentcmp.errors import InputError
-from latentcmp.measures.cross_validation import Solver, checked_alphas
-from latentcmp.measures.inputs import Rows
+from latentcmp.measures.cross_validation import Solver
+from latentcmp.measures.inputs import Rows, SampledMatrices
 from latentcmp.statistics.joint_moments import Columns, JointMoments
+from latentcmp.systems.group_folds import GroupFolds
 
 ErrorName = Literal["gfre", "gfrd", "lfre"]
 Kind = Literal["pair", "single"]
@@ -42,7 +43,10 @@ class Quantity:
 ERROR = Quantity("error (1 = no better than the mean)", close="low")
 SIMILARITY = Quantity("similarity")
 DISTANCE = Quantity("distance", high=2**0.5, close="low")
+OVERLAP = Quantity("share of common neighbours")
+IMBALANCE = Quantity("information imbalance (1 = unrelated)", close="low")
 DIRECTIONS = Quantity("number of directions")
+DIMENSION = Quantity("dimension")
 
 
 @dataclass(frozen=True)
@@ -50,31 +54,44 @@ class MeasureOptions:
     """Options that measures share; each uses those it needs.
 
     Args:
-        n_local_points: k of local errors; None for the smaller width of the pair.
+        n_local_points: k of local errors; None for the smaller width of the pair, with folds at most 64.
         solver: "cutoff" (truncated SVD) or "ridge".
-        alphas: ascending relative regularisation strengths.
+        alphas: ascending relative regularisation strengths; None for the default grid.
         columns: {name: (matrix, n)} to compare the first n columns of matrices; None to compare the matrices.
+        folds: folds of groups that test every row once; None for one split, with the rules of scikit-matter
+            (`latentcmp.measures.cross_validation`).
+        local_alphas: as `alphas`, of local maps with folds; without folds `alphas` are those of all maps.
+        sources: names of the sources of fitted maps; None for all matrices.
+        rows: whether errors of fitted maps are also computed row by row, for medians and intervals.
     """
 
     n_local_points: int | None = None
     solver: Solver = "cutoff"
-    alphas: np.ndarray = field(default_factory=checked_alphas)
+    alphas: np.ndarray | None = None
     columns: Columns | None = None
+    folds: GroupFolds | None = None
+    local_alphas: np.ndarray | None = None
+    sources: tuple[str, ...] | None = None
+    rows: bool = True
 
 
 class FittedMaps(Protocol):
-    """Maps between all ordered pairs of matrices, fitted to the joint moments of all rows."""
+    """Maps between all ordered pairs of matrices, fitted to the joint moments of all training rows of a fold."""
 
-    def errors(self, measure: str) -> Tensor:
-        """Return the errors [n, n] of all test rows."""
+    @property
+    def n_test(self) -> int:
+        """The number of test rows."""
+
+    def squares(self, measure: str) -> Tensor:
+        """Return the sums [n, n] of squared errors of all test rows."""
 
     def row_errors(self, source: str, rows: Mapping[str, Tensor], measure: str) -> Mapping[str, Tensor]:
         """Return the errors {target: [m]} of scaled rows {name: [m, D]} under the maps of a source."""
 
 
 OfStatistics = Callable[[JointMoments, MeasureOptions], Tensor]
-OfRows = Callable[[Mapping[str, Rows], MeasureOptions], Tensor]
-FitMaps = Callable[[JointMoments, MeasureOptions], FittedMaps]
+OfRows = Callable[[SampledMatrices, MeasureOptions], Tensor]
+FitMaps = Callable[[JointMoments, MeasureOptions], Iterable[FittedMaps]]
 RowErrors = Callable[[Rows, Sequence[Rows], MeasureOptions], Sequence[Tensor]]
 
 
@@ -90,11 +107,12 @@ class Measure:
         kind: "pair" for one value a pair of matrices, "single" for one value a matrix.
         quantity: the meaning and the range of the values.
         statistics: values [n, n] (or [n] of kind "single") of all rows, from their joint moments.
-        rows: values [n, n] (or [n]) from scaled rows by name: the sampled ones where a comparison keeps a sample.
+        rows: values [n, n] (or [n]) from scaled rows: the sampled ones where a comparison keeps a sample.
         row_errors: errors [n_test] of each target reconstructed from a source, from their rows. The value is their
             root mean square; they give its interval and median.
-        fit: maps fitted to the joint moments of all rows, whose errors of single rows stand for `row_errors`; the value
-            is that of all rows.
+        fit: maps fitted to the joint moments of all rows, fold by fold, whose errors of single rows stand for
+            `row_errors`; the value is that of all rows.
+        refitted: whether its interval can be that of `latentcmp.measures.jackknife`, with maps fitted again.
         parallel: whether `row_errors` distributes its own work over the cores.
 
     Raises:
@@ -111,6 +129,7 @@ class Measure:
     rows: OfRows | None = None
     row_errors: RowErrors | None = None
     fit: FitMaps | None = None
+    refitted: bool = False
     parallel: bool = False
 
     def __post_init__(self) -> None:

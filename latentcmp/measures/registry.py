@@ -1,6 +1,6 @@
 """The table of measures: one row makes a measure available to comparisons, files, tables and figures."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -8,22 +8,33 @@ from torch import Tensor
 
 from latentcmp.errors import InputError
 from latentcmp.measures.distance_correlation import distance_correlations
-from latentcmp.measures.global_errors import GlobalMaps, fit_global_maps
-from latentcmp.measures.inputs import Rows
+from latentcmp.measures.fold_maps import fit_folds
+from latentcmp.measures.global_errors import fit_global_maps
+from latentcmp.measures.inputs import Rows, SampledMatrices
 from latentcmp.measures.measure import (
+    DIMENSION,
     DIRECTIONS,
     DISTANCE,
     ERROR,
+    IMBALANCE,
+    OVERLAP,
     ErrorName,
     FitMaps,
+    FittedMaps,
     Measure,
     MeasureOptions,
     OfRows,
     OfStatistics,
 )
-from latentcmp.measures.pairs import pointwise_errors
+from latentcmp.measures.neighbour_dimension import intrinsic_dimensions
+from latentcmp.measures.neighbour_imbalance import information_imbalances
+from latentcmp.measures.neighbour_overlap import cknnas, mutual_knns
+from latentcmp.measures.pairs import folded_local_errors, pointwise_errors
 from latentcmp.measures.similarity import cca, effective_rank, linear_cka, procrustes_distance, svcca
+from latentcmp.measures.strength_search import FoldRules
 from latentcmp.statistics.joint_moments import JointMoments
+from latentcmp.statistics.part_moments import PartMoments
+from latentcmp.systems.group_folds import leave_one_out
 
 DEFAULT_MEASURES = ("gfre", "lfre")
 
@@ -52,16 +63,24 @@ def _error(name: ErrorName, description: str, fit: FitMaps | None = None) -> Mea
         quantity=ERROR,
         row_errors=None if fit else partial(_row_errors, name),
         fit=fit,
+        refitted=name == "gfre",
         parallel=not fit,
     )
 
 
-def _fit_global_maps(moments: JointMoments, options: MeasureOptions) -> GlobalMaps:
-    return fit_global_maps(moments, options.solver, options.alphas, options.columns)
+def _fit_global_maps(moments: JointMoments, options: MeasureOptions) -> Iterable[FittedMaps]:
+    if options.folds is None:
+        return [fit_global_maps(moments, options.solver, options.alphas, options.columns)]
+    rules = FoldRules.of(options.solver, options.alphas, moments.parts.device)
+    folds = options.folds.blocks
+    parts = PartMoments.of(moments, options.columns).joined(folds)
+    return fit_folds(parts, leave_one_out(len(folds)), rules, options.sources)
 
 
 def _row_errors(name: ErrorName, source: Rows, targets: Sequence[Rows], options: MeasureOptions) -> Sequence[Tensor]:
     k, solver, alphas = options.n_local_points, options.solver, options.alphas
+    if options.folds is not None:
+        return folded_local_errors(source, targets, k, solver, options.local_alphas)
     return pointwise_errors(source, targets, name, n_local_points=k, solver=solver, alphas=alphas)
 
 
@@ -70,9 +89,14 @@ def _plain(function: Callable[..., Tensor], **fixed: Any) -> OfStatistics:
     return lambda moments, _: function(moments, **fixed)
 
 
-def _of_test_rows(function: Callable[[Mapping[str, Tensor]], Tensor]) -> OfRows:
-    """A function of matrices {name: [n, D]}, called with the scaled test rows."""
-    return lambda rows, _: function({name: of_matrix.test for name, of_matrix in rows.items()})
+def _of_neighbours(function: Callable[[SampledMatrices], Tensor]) -> OfRows:
+    """A function of sampled matrices and the groups of their rows that takes none of the shared options."""
+    return lambda sample, _: function(sample)
+
+
+def _of_values(function: Callable[..., Tensor], **fixed: Any) -> OfRows:
+    """A function of matrices {name: [n, D]} for which groups of rows make no difference."""
+    return lambda sample, _: function(sample.values, **fixed)
 
 
 MEASURES: dict[str, Measure] = {
@@ -101,7 +125,37 @@ MEASURES: dict[str, Measure] = {
             "distance_correlation",
             "Distance correlation",
             "dependence between distances of test rows",
-            rows=_of_test_rows(distance_correlations),
+            rows=_of_values(distance_correlations),
+        ),
+        Measure(
+            "distance_correlation_unbiased",
+            "Unbiased distance correlation",
+            "squared, U-statistic of test rows",
+            rows=_of_values(distance_correlations, unbiased=True),
+        ),
+        Measure(
+            "mutual_knn",
+            "Mutual kNN",
+            "common nearest test rows, 10 of other groups",
+            quantity=OVERLAP,
+            rows=_of_neighbours(mutual_knns),
+        ),
+        Measure("cknna", "CKNNA", "alignment of kernels between 10 nearest test rows", rows=_of_neighbours(cknnas)),
+        Measure(
+            "information_imbalance",
+            "Information imbalance",
+            "rank in the target of the nearest test row in the source",
+            directed=True,
+            quantity=IMBALANCE,
+            rows=_of_neighbours(information_imbalances),
+        ),
+        Measure(
+            "intrinsic_dimension",
+            "Intrinsic dimension",
+            "TwoNN estimate, one test row a group",
+            kind="single",
+            quantity=DIMENSION,
+            rows=_of_neighbours(intrinsic_dimensions),
         ),
         Measure(
             "effective_rank",

@@ -95,7 +95,7 @@ class RowSource:
         directions, s, left = factors
         return Fit(s, directions, left @ torch.cat([self.parts[part].targets for part in parts], -2))
 
-    def residual(self, part: RowPart, directions: Tensor) -> RowResidual:
+    def residual(self, part: int, directions: Tensor) -> RowResidual:
         """As `Source.residual`."""
         source, targets, beyond = self.parts[part]
         return RowResidual(source @ directions, targets, beyond)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 
@@ -15,14 +14,14 @@ from torch import Tensor
 import latentcmp
 from latentcmp.cli.tables import show_comparison
 from latentcmp.errors import InputError
-from latentcmp.measures.inputs import Rows
+from latentcmp.measures.inputs import SampledMatrices
 from latentcmp.measures.measure import ERROR, Measure, MeasureOptions
 from latentcmp.measures.registry import MEASURES, check_measures, register
 
 
-def widths_ratio(rows: Mapping[str, Rows], options: MeasureOptions) -> Tensor:
+def widths_ratio(sample: SampledMatrices, options: MeasureOptions) -> Tensor:
     """A directed measure: D_X / D_Y."""
-    widths = torch.tensor([float(of_matrix.width) for of_matrix in rows.values()])
+    widths = torch.tensor([float(values.shape[1]) for values in sample.values.values()])
     return widths[:, None] / widths
 
 
