@@ -4,8 +4,9 @@ A `Group` names the processes that work together: None is this process alone, "w
 `torch.distributed.ProcessGroup` its members.
 """
 
+import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
@@ -14,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from latentcmp._runtime.types import Metadata
 from latentcmp.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ else:  # not every build of torch has process groups
     ProcessGroup = getattr(dist, "ProcessGroup", object) | None
     Group = getattr(dist, "ProcessGroup", object) | Literal["world"] | None
 State = list[Tensor]
+Message = tuple[dict[str, Tensor], Metadata]
 Value = TypeVar("Value")
 
 
@@ -82,13 +85,6 @@ def all_gather(value: Value, group: Group) -> list[Value]:
     return values
 
 
-def gather_to_first(value: Value) -> list[Value] | None:
-    """The picklable values of all ranks of the job on rank 0, None on the others."""
-    values: list[Any] | None = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
-    dist.gather_object(value, values)
-    return values
-
-
 def all_sum(values: Tensor, group: Group) -> Tensor:
     """Add the values of the other processes of the group to `values`, in place, and return them."""
     members = process_group(group)
@@ -136,11 +132,30 @@ def check_same(description: str, device: torch.device, group: ProcessGroup) -> N
         )
 
 
-def merged_by_tree(state: State, merge: Callable[[State], State], device: torch.device, group: ProcessGroup) -> State:
-    """Merge the states of all ranks in a fixed order, so that every rank holds the same bits.
+def tree_neighbours(rank: int, world: int) -> tuple[list[int], int | None]:
+    """The neighbours of a rank in a binary tree of all ranks with rank 0 as the root.
 
-    Rank r merges rank r + 1, then r + 2, r + 4, ...; rank 0 broadcasts the result. Tensors are sent on the CPU by gloo
-    and on the device by NCCL.
+    Rank r merges rank r + 1, then r + 2, r + 4, ...: at every step it holds a range of consecutive ranks.
+
+    Args:
+        rank: a rank.
+        world: number of ranks.
+
+    Returns:
+        The ranks that it receives from, in this order, and the rank that it then sends to (None for rank 0).
+    """
+    step, senders = 1, []
+    while step < world and rank % (2 * step) == 0:
+        if rank + step < world:
+            senders.append(rank + step)
+        step *= 2
+    return senders, rank - step if rank else None
+
+
+def merged_by_tree(state: State, merge: Callable[[State], State], device: torch.device, group: ProcessGroup) -> State:
+    """Merge the states of all ranks in the order of `tree_neighbours`, so that every rank holds the same bits.
+
+    Rank 0 broadcasts the result. Tensors are sent on the CPU by gloo and on the device by NCCL.
 
     Args:
         state: tensors whose shapes and dtypes are the same on all ranks.
@@ -148,22 +163,53 @@ def merged_by_tree(state: State, merge: Callable[[State], State], device: torch.
         device: device of the state.
         group: process group of the ranks.
     """
-    carrier, rank, world = _carrier(device, group), dist.get_rank(group), dist.get_world_size(group)
-    step = 1
-    while step < world and rank % (2 * step) == 0:
-        if rank + step < world:
-            received = [torch.empty_like(tensor, device=carrier) for tensor in state]
-            for tensor in received:
-                dist.recv(tensor, _global_rank(rank + step, group), group)
-            state = merge(received)
-        step *= 2
+    carrier = _carrier(device, group)
+    senders, parent = tree_neighbours(dist.get_rank(group), dist.get_world_size(group))
+    for sender in senders:
+        received = [torch.empty_like(tensor, device=carrier) for tensor in state]
+        for tensor in received:
+            dist.recv(tensor, _global_rank(sender, group), group)
+        state = merge(received)
     sent = [tensor.to(carrier).contiguous() for tensor in state]
-    if rank:
+    if parent is not None:
         for tensor in sent:
-            dist.send(tensor, _global_rank(rank - step, group), group)
+            dist.send(tensor, _global_rank(parent, group), group)
     for tensor in sent:
         dist.broadcast(tensor, _global_rank(0, group), group)
     return sent
+
+
+def send_message(message: Message | None, rank: int) -> None:
+    """Send a message to a rank of the job: a header in JSON, then one tensor after the other.
+
+    Args:
+        message: tensors of any dtype by name, and metadata that JSON holds; or None, for no more messages.
+        rank: the rank that calls `receive_message`.
+    """
+    tensors, metadata = message or ({}, None)
+    described = {name: (str(tensor.dtype).removeprefix("torch."), tensor.shape) for name, tensor in tensors.items()}
+    header = torch.tensor(list(json.dumps([metadata, described]).encode()), dtype=torch.uint8)
+    for tensor in (torch.tensor(len(header)), header, *tensors.values()):
+        if tensor.numel():
+            dist.send(_bytes(tensor.to(transport_device()).contiguous()), rank)
+
+
+def receive_message(rank: int) -> Message | None:
+    """Receive what a rank of the job sends by `send_message`, on the CPU."""
+    length = int(_received((), torch.int64, rank))
+    metadata, described = json.loads(bytes(_received((length,), torch.uint8, rank).tolist()))
+    tensors = {name: _received(shape, getattr(torch, dtype), rank) for name, (dtype, shape) in described.items()}
+    return None if metadata is None else (tensors, metadata)
+
+
+def transport_device() -> torch.device:
+    """The device that tensors are sent from in the job: that of this rank for NCCL, else the CPU."""
+    return _carrier(torch.device("cpu"), None)
+
+
+def wait_for_all_ranks() -> None:
+    """Return when all ranks of the job have called this."""
+    all_sum(torch.zeros(1, device=transport_device()), "world").cpu()  # a barrier of NCCL would choose the device
 
 
 def rank_device(device: str | None) -> str | None:
@@ -195,6 +241,18 @@ def _carrier(device: torch.device, group: ProcessGroup) -> torch.device:
     if "nccl" not in backend or "gloo" in backend:
         return torch.device("cpu")
     return device if device.type == "cuda" else torch.device("cuda", torch.cuda.current_device())
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    """The bytes of a contiguous tensor, which every backend sends, whatever the dtype."""
+    return tensor.view(-1).view(torch.uint8)
+
+
+def _received(shape: Sequence[int], dtype: torch.dtype, rank: int) -> Tensor:
+    tensor = torch.empty(tuple(shape), dtype=dtype, device=transport_device())
+    if tensor.numel():
+        dist.recv(_bytes(tensor), rank)
+    return tensor.cpu()
 
 
 def _current(device: torch.device) -> AbstractContextManager:

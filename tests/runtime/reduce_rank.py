@@ -8,12 +8,22 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from latentcmp._runtime.distributed import receive_message, send_message
 from latentcmp.errors import InputError
 from latentcmp.statistics.joint import JointStatistics
 
 WIDTHS = {"a": 6, "b": 9}
 N_ROWS = 240
 GROUPS = {"one": [1], "two": [1, 2], "all": [0, 1, 2]}
+
+
+TENSORS = {
+    "transposed": torch.arange(6, dtype=torch.float64).view(2, 3).T,
+    "half": torch.tensor([1.5, -0.0], dtype=torch.bfloat16),
+    "flag": torch.tensor(True),
+    "empty": torch.empty(0, 3, dtype=torch.int64),
+}
+"""Of a message from rank 2 to rank 0."""
 
 
 def of_share(share: int, shares: int, method: str) -> JointStatistics:
@@ -43,7 +53,7 @@ def reduce_shares(folder: Path, rank: int, groups: dict[str, dist.ProcessGroup])
 
 
 def reduce_odd_ones(folder: Path, rank: int) -> None:
-    """A rank without rows, ranks without rows, another width, another method."""
+    """A rank without rows, ranks without rows, another width, another method, other parts."""
     empty = JointStatistics(WIDTHS)
     statistics = empty if rank == 0 else of_share(rank - 1, 2, "qr")
     statistics.all_reduce()
@@ -52,6 +62,7 @@ def reduce_odd_ones(folder: Path, rank: int) -> None:
     empty.all_reduce()
     empty.save(folder / f"nothing-qr-{rank}")
     other = {"widths": JointStatistics({"a": 6, "b": 9 + (rank == 2)}), "method": of_share(0, 3, "qr")}
+    other["parts"] = JointStatistics(WIDTHS, n_parts=5 if rank == 1 else 3)
     if rank == 1:
         other["method"] = of_share(0, 3, "gram")
     for name, odd in other.items():
@@ -62,12 +73,22 @@ def reduce_odd_ones(folder: Path, rank: int) -> None:
             (folder / f"{name}-qr-{rank}").write_text(f"{torch.equal(odd.compute().parts, before)} {error}")
 
 
+def exchange_messages(folder: Path, rank: int) -> None:
+    """A message with tensors, one without, and the end."""
+    if rank == 2:
+        for message in ((TENSORS, {"names": {"1": "é"}}), ({}, {}), None):
+            send_message(message, 0)
+    if rank == 0:
+        torch.save([receive_message(2) for _ in range(3)], folder / "messages")
+
+
 def main(rank: int, world: int, folder: Path) -> None:
     meeting = f"file://{folder / 'meeting'}"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world, timeout=timedelta(seconds=60))
     groups = {name: dist.new_group(members) for name, members in GROUPS.items()}
     reduce_shares(folder, rank, groups)
     reduce_odd_ones(folder, rank)
+    exchange_messages(folder, rank)
     dist.destroy_process_group()
 
 

@@ -9,7 +9,7 @@ import torch
 from latentcmp.errors import InputError
 from latentcmp.statistics.joint import JointStatistics
 
-from .reduce_rank import GROUPS, WIDTHS, of_share
+from .reduce_rank import GROUPS, TENSORS, WIDTHS, of_share
 
 SCRIPT = Path(__file__).with_name("reduce_rank.py")
 
@@ -49,8 +49,9 @@ def test_ranks_without_rows_add_nothing(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("odd", "message"),
     [
-        ("widths", f"rank 0 of the group has qr of {WIDTHS} and rank 2 has qr of {WIDTHS | {'b': 10}}"),
-        ("method", f"rank 0 of the group has qr of {WIDTHS} and rank 1 has gram of {WIDTHS}"),
+        ("widths", f"rank 0 of the group has qr of {WIDTHS} in 3 parts and rank 2 has qr of {WIDTHS | {'b': 10}}"),
+        ("parts", f"rank 0 of the group has qr of {WIDTHS} in 3 parts and rank 1 has qr of {WIDTHS} in 5 parts"),
+        ("method", f"rank 0 of the group has qr of {WIDTHS} in 3 parts and rank 1 has gram of {WIDTHS}"),
     ],
 )
 def test_ranks_that_differ_are_told_so_on_every_rank(folder: Path, odd: str, message: str) -> None:
@@ -63,3 +64,13 @@ def test_what_is_missing_is_named(folder: Path) -> None:
     with pytest.raises(InputError, match="init_process_group"):
         JointStatistics(WIDTHS).all_reduce()
     assert (folder / "two-gram-0").read_text().startswith("this process is no member of the group")
+
+
+def test_messages_arrive_as_they_were_sent(folder: Path) -> None:
+    (tensors, metadata), *others = torch.load(folder / "messages", weights_only=True)
+    assert metadata == {"names": {"1": "é"}}
+    assert list(tensors) == list(TENSORS)
+    for name, tensor in tensors.items():
+        assert (tensor.dtype, tensor.shape) == (TENSORS[name].dtype, TENSORS[name].shape)
+        assert torch.equal(tensor, TENSORS[name])
+    assert others == [({}, {}), None]
