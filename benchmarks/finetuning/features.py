@@ -6,16 +6,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from latentcmp import JointStatistics
+from latentcmp import compare_features
+from latentcmp.measures.error_matrix import ErrorMatrix
+from latentcmp.measures.strength_search import LEAST_DRIFT, default_strengths
 from latentcmp.models.card import Adapter
 from latentcmp.models.forward import run_layers
 from latentcmp.nn import ReconstructionLoss
-from latentcmp.systems.folds import parts_of
-from latentcmp.systems.split import rows_by_group
 from latentcmp.systems.system import System
 
 from .labels import Labelled
@@ -80,15 +79,13 @@ class Probe:
 
     def errors(self, adapter: Adapter) -> dict[str, dict[str, float]]:
         """GFRE of both layers: "to" the pretrained features, and "from" them."""
-        features = self.features(adapter)
-        return {layer: self._errors(features[layer], self.pretrained[layer]) for layer in LAYERS}
+        features, errors = self.features(adapter), {}
+        for layer in LAYERS:
+            gfre = self.gfre({"now": features[layer], "pretrained": self.pretrained[layer]})
+            errors[layer] = {"to": gfre["now", "pretrained"], "from": gfre["pretrained", "now"]}
+        return errors
 
-    def _errors(self, features: Tensor, pretrained: Tensor) -> dict[str, float]:
-        statistics = JointStatistics({"now": features.shape[1], "pretrained": pretrained.shape[1]})
-        statistics.update({"now": features, "pretrained": pretrained}, self._parts())
-        found = statistics.errors("gfre")
-        return {"to": found[0, 1].item(), "from": found[1, 0].item()}
-
-    def _parts(self) -> Tensor:
-        """Fold 1, fold 2 or test of every atom, as `compare_features` takes them: a structure is on one side."""
-        return torch.from_numpy(parts_of(rows_by_group(self.groups, len(self.groups))).astype(np.int64))
+    def gfre(self, features: dict[str, Tensor]) -> ErrorMatrix:
+        """GFRE between features {name: [n_atoms, D]} of one layer, with the strengths of drift."""
+        strengths = default_strengths("ridge", LEAST_DRIFT)
+        return compare_features(features, groups=self.groups, measures=["gfre"], solver="ridge", alphas=strengths).gfre

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from latentcmp.measures.strength_search import LEAST_DRIFT
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -20,7 +22,6 @@ COLOURS = {
 }
 DIRECTIONS = {"to": ("-", "o", "run \u2192 pretrained"), "from": ("--", "s", "pretrained \u2192 run")}
 PROBES = {"family": "held-out structures of the family", "other chemistry": "other chemistry"}
-NOTHING = 1e-5  # errors below are rounding, and not drawn on the logarithmic axis
 
 
 def draw(content: dict[str, Any], layer: str = "last") -> Figure:
@@ -32,9 +33,10 @@ def draw(content: dict[str, Any], layer: str = "last") -> Figure:
     names = {"pretrained": content["pretrained"], "labeller": content["labeller"]}
     models = [names.get(name, name) for name in content["matrices"]["models"]]
     for top, bottom, (probe, title) in zip(upper, lower, PROBES.items(), strict=True):
-        progress(top, content["progress"], probe, layer)
+        gfre = np.array(content["matrices"][probe][layer]["gfre"])
+        progress(top, content["progress"], probe, layer, max(LEAST_DRIFT, 2 * gfre[0, 0]))
         top.set_title(f"On the way: {title}", fontsize=11)
-        image = matrix(bottom, models, np.array(content["matrices"][probe][layer]["gfre"]))
+        image = matrix(bottom, models, gfre)
         bottom.set_title(f"At the end: {title}", fontsize=11)
     upper[0].set_ylabel(f"GFRE against the pretrained features ({layer} layer)")
     lower[0].set_ylabel("source")
@@ -43,13 +45,13 @@ def draw(content: dict[str, Any], layer: str = "last") -> Figure:
     return figure
 
 
-def progress(axis: Axes, runs: dict[str, list[dict[str, Any]]], probe: str, layer: str) -> None:
-    """GFRE of each run against the step, in both directions."""
+def progress(axis: Axes, runs: dict[str, list[dict[str, Any]]], probe: str, layer: str, least: float) -> None:
+    """GFRE of each run against the step, in both directions; errors up to `least`, of equal features, are not drawn."""
     for name, records in runs.items():
         steps = [record["step"] for record in records]
         for direction, (line, marker, _) in DIRECTIONS.items():
             errors = np.array([record["gfre"][probe][layer][direction] for record in records])
-            drawn = np.where(errors > NOTHING, errors, np.nan)
+            drawn = np.where(errors > least, errors, np.nan)
             axis.plot(steps, drawn, line, color=COLOURS[name], marker=marker, markersize=3.5)
     last = max(record["step"] for records in runs.values() for record in records)
     axis.axhline(1, color="0.7", linewidth=0.8, zorder=0)

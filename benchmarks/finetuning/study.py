@@ -26,7 +26,6 @@ from typing import Any
 
 import torch
 
-from latentcmp import compare_features
 from latentcmp.models.card import Adapter
 from latentcmp.models.registry import load
 
@@ -97,13 +96,13 @@ class Study:
         }
 
     def matrices(self, models: dict[str, Adapter]) -> dict[str, Any]:
-        """Errors between all models, for both probes and layers: of all test rows, and of the median one."""
+        """Errors between all models, for both probes and layers: of all rows, and of the median one."""
         found: dict[str, Any] = {}
         for name, probe in self.probes.items():
             features = {model: probe.features(adapter) for model, adapter in models.items()}
             for layer in LAYERS:
                 values = {model: of_layers[layer] for model, of_layers in features.items()}
-                gfre = compare_features(values, groups=probe.groups, measures=["gfre"]).gfre
+                gfre = probe.gfre(values)
                 medians = [[cell.median for cell in row] for row in gfre.summaries]
                 found.setdefault(name, {})[layer] = {"gfre": gfre.values.tolist(), "median": medians}
         return {"models": list(models), **found}

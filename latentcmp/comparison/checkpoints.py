@@ -7,9 +7,6 @@ from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from latentcmp._runtime.devices import choose_device
 from latentcmp._runtime.types import Metadata
 from latentcmp._version import __version__
@@ -20,15 +17,14 @@ from latentcmp.comparison.from_matrices import compare_features
 from latentcmp.errors import LatentcmpError
 from latentcmp.features.data import Features
 from latentcmp.features.extract import extract, structures_manifest
-from latentcmp.measures.similarity import effective_rank, linear_cka
+from latentcmp.measures.strength_search import LEAST_DRIFT, LEAST_LOCAL_DRIFT, default_strengths
 from latentcmp.models.registry import ModelSpec, check_available, identity, load, parse
 from latentcmp.monitor.observation import DIRECTIONS, NOW, REFERENCE
-from latentcmp.statistics.joint import JointStatistics
-from latentcmp.systems.folds import parts_of
 from latentcmp.systems.read import Structures, read_systems
 from latentcmp.systems.screen import Screening, screen
-from latentcmp.systems.split import rows_by_group
 from latentcmp.systems.system import in_canonical_order, set_hash
+
+SIMILARITIES = ("linear_cka", "effective_rank")
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ def drift(
         structures: a path, several paths or a list of Atoms; None for the built-in set.
         table: CSV file.
         family: family of bare paths.
-        config: layer, reduce, test fraction, seed, solver, device, batch_atoms and trust are used.
+        config: layer, reduce, seed, solver, device, batch_atoms and trust are used.
         progress: called with a label, the number of checkpoints done and their total.
 
     Returns:
@@ -152,19 +148,24 @@ def measured(reference: Features, now: Features, config: CompareConfig) -> dict[
     """Return errors in both directions with 90 % intervals, linear CKA, and the effective rank of `now`."""
     matrices = {REFERENCE: reference.values, NOW: now.values}
     groups = [record.group for record in now.records for _ in range(len(record))]
-    split: dict[str, Any] = {"test_fraction": config.tested, "seed": config.seed}
-    comparison = compare_features(matrices, groups=groups, measures=ERRORS, solver=config.solver, **split)
+    solver = config.regularised_by
+    comparison = compare_features(
+        matrices,
+        groups=groups,
+        measures=(*ERRORS, *SIMILARITIES),
+        solver=solver,
+        alphas=default_strengths(solver, LEAST_DRIFT),
+        local_alphas=default_strengths(solver, LEAST_LOCAL_DRIFT),
+        seed=config.seed,
+    )
     found: dict[str, float] = {}
-    for matrix in comparison.atoms:
+    for matrix in (comparison.atoms.pairs(name) for name in ERRORS):
         for direction, (source, target) in DIRECTIONS.items():
             cell = matrix.summaries[matrix.names.index(source)][matrix.names.index(target)]
             for end, value in (("", cell.value), ("_low", cell.low), ("_high", cell.high)):
                 found[f"{matrix.measure}_{direction}{end}"] = value
-    statistics = JointStatistics({name: rows.shape[1] for name, rows in matrices.items()}, device=now.values.device)
-    part = torch.from_numpy(parts_of(rows_by_group(groups, len(groups), **split)).astype(np.int64))
-    statistics.update(matrices, part)
-    found["linear_cka"] = float(linear_cka(statistics)[0, 1])
-    found["effective_rank"] = float(effective_rank(statistics)[list(statistics.widths).index(NOW)])
+    found["linear_cka"] = comparison.atoms.linear_cka[REFERENCE, NOW]
+    found["effective_rank"] = comparison.atoms.effective_rank[NOW]
     return found
 
 
@@ -173,6 +174,6 @@ def _settings(base: ModelSpec, screening: Screening, config: CompareConfig) -> M
     return {
         "reference": identity(base) | {"layer": base.layer},
         "structures": set_hash(screening.systems),
-        "config": config.model_dump(include={"reduce", "test_fraction", "seed", "solver"}),
+        "config": config.model_dump(include={"reduce", "seed", "solver"}),
         "version": __version__,
     }

@@ -34,7 +34,7 @@ from latentcmp.ops.segments import Segments
 from latentcmp.statistics.joint_moments import RCOND, Method
 
 Reference = Model | Mapping[str, Tensor | Features] | Features
-FORMAT = 1
+FORMAT = 2
 
 
 class DriftMonitor:
@@ -45,9 +45,14 @@ class DriftMonitor:
     Statistics stay on the device until `compute`, or until `max_pending` probes are pending. A failure in a step is a
     NaN with its reason in the record, unless `on_error` is "raise".
 
-    Rows are split by structure, by a keyed hash of its id. With a process `group` every rank creates the same monitor
-    and runs a part of the batches; the construction, `compute` and `state_dict` are then collective, and all ranks get
-    the result of a single process. For LFRE `compute` copies the features of the whole probe to every rank.
+    Rows are divided into five folds of groups of structures by a keyed hash of the groups' names. Every row is tested
+    once, by ridge maps fitted on the other folds, which also choose their strength, from 1e-5 of the largest singular
+    value (local maps: 1e-2). Features and their linear image have a GFRE of this order, 1e-5, not 0 (LFRE: 1e-2), and a
+    larger one with few rows for their columns.
+
+    With a process `group` every rank creates the same monitor and runs a part of the batches; the construction,
+    `compute` and `state_dict` are then collective, and all ranks get the result of a single process. For LFRE `compute`
+    copies the features of the whole probe to every rank.
 
     Args:
         model: a module or an `Adapter`.
@@ -60,12 +65,11 @@ class DriftMonitor:
         segments: structures of the rows of a module's probe, `Segments` or a batch vector [n_rows]; None keeps the
             rows of one batch item together.
         numbers: [n_rows] atomic numbers of the rows of a module's probe.
-        resolve: which errors to resolve further: "elements", "structures".
-        local: also compute LFRE, which keeps the features of every pending probe.
+        resolve: which errors to resolve further: "elements", "structures"; keeps the features of pending probes.
+        local: also compute LFRE; keeps these features too.
         reduce: what is kept of equivariant columns.
-        method: statistic, "qr" or "gram".
-        test_fraction: fraction of the groups that is tested.
-        seed: key of the split.
+        method: statistic of the rows of a fold, "gram" or "qr", which is slower.
+        seed: key of the hash of groups.
         batch_atoms: atoms of a batch of an adapter.
         gradients: enable gradients, for modules that differentiate inside their forward.
         group: processes that share the probe, see `latentcmp._runtime.distributed`.
@@ -90,8 +94,7 @@ class DriftMonitor:
         resolve: Sequence[str] = ("elements",),
         local: bool = False,
         reduce: Reduce = "invariant",
-        method: Method = "qr",
-        test_fraction: float = 0.2,
+        method: Method = "gram",
         seed: int = 0,
         batch_atoms: int | None = None,
         gradients: bool = False,
@@ -110,7 +113,7 @@ class DriftMonitor:
         self._share = self._share_of(model)
         labels = Labels.of_systems(self._probe) if isinstance(model, Adapter) else Labels.of_rows(segments, numbers)
         self._layers = {
-            name: lay_out(self._points[name], values, reduce, labels, self._ranks, test_fraction, seed, resolve)
+            name: lay_out(self._points[name], values, reduce, labels, self._ranks, seed, resolve)
             for name, values in self._run_or_raise(model, self._share).items()
         }
         if reference is not None:
@@ -133,9 +136,10 @@ class DriftMonitor:
         """Return all records so far, one for each probe: {"step": int, "layers": {name: record}}.
 
         The record of a layer has `gfre_to_reference`, GFRE(now -> reference), and `gfre_from_reference`,
-        GFRE(reference -> now), over test rows; `linear_cka` and `effective_rank` (of the layer now) over training rows;
-        with `local` both LFRE; and under "elements" or "structures" both GFRE for the test rows of each. After a
-        failure all are NaN and `reason` says why; otherwise `reason` is None. Synchronises with the device.
+        GFRE(reference -> now), the root mean squares of the errors of all rows, each in units of the spread of the
+        training rows of its fold; `linear_cka` and `effective_rank` (of the layer now) of all rows; with `local` both
+        LFRE; and under "elements" or "structures" both GFRE of the rows of each. After a failure all are NaN and
+        `reason` says why; otherwise `reason` is None. Synchronises with the device.
         """
         pending, self._pending = self._pending, []
         everywhere = self._ranks.gather([(step, _reasons(seen)) for step, seen in pending])

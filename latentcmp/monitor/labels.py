@@ -54,7 +54,7 @@ class Labels:
         return cls(owner, names, names, numbers)
 
     def groups_of(self, items: np.ndarray, name: str) -> list[str]:
-        """Return the group that each row of a layer is split by.
+        """Return the group of each row of a layer: rows of one group are in one fold.
 
         Args:
             items: [n_rows] index of the batch item of each row, the group where no structures are known.

@@ -1,7 +1,8 @@
-"""A monitored layer: its reference, the split of its rows, and the labels that errors are resolved by."""
+"""A monitored layer: its reference, the folds of its rows, and the labels that errors are resolved by."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,13 +14,18 @@ from latentcmp.hooks.layout import Reduce, reduce_columns
 from latentcmp.hooks.points import HookPoint
 from latentcmp.monitor.labels import Labels
 from latentcmp.monitor.ranks import Ranks
-from latentcmp.systems.folds import RowPart, parts_of
-from latentcmp.systems.split import rows_by_group
+from latentcmp.systems.group_folds import N_FOLDS, GroupFolds, block_of_groups
 
 
 @dataclass(frozen=True)
 class Marks:
-    """Labels of test rows that errors are resolved by: codes [n_test] into names, and the number of rows of each."""
+    """Labels of rows that errors are resolved by.
+
+    Attributes:
+        codes: [n] index of the name of each row of this process, on its device.
+        names: the labels in the whole probe.
+        counts: [n_names] number of rows of each in the whole probe, float64.
+    """
 
     codes: Tensor
     names: list[str]
@@ -34,18 +40,16 @@ class Layer:
         point: the hook point.
         positions: for each rank the positions of its rows among all rows of the probe.
         rank: rank of this process.
-        part: [n] `RowPart` of each row of this process.
-        reference: [n, D] reference features.
-        n_train: training rows of the whole probe.
-        marks: labels of test rows by kind ("elements", "structures").
+        fold: [n_rows] fold of each row of the whole probe, int64.
+        reference: [n, D] reference features of the rows of this process.
+        marks: labels of rows by kind ("elements", "structures").
     """
 
     point: HookPoint
     positions: list[np.ndarray]
     rank: int
-    part: Tensor
+    fold: np.ndarray
     reference: Tensor
-    n_train: int
     marks: dict[str, Marks] = field(default_factory=dict)
 
     @property
@@ -56,26 +60,34 @@ class Layer:
     @property
     def shape(self) -> tuple[int, int]:
         """Number of rows of the whole probe and of columns of the reference."""
-        return sum(map(len, self.positions)), self.reference.shape[1]
+        return len(self.fold), self.reference.shape[1]
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds."""
+        return int(self.fold.max()) + 1
+
+    @cached_property
+    def n_train(self) -> int:
+        """Training rows of the fold that has the fewest."""
+        return len(self.fold) - int(np.bincount(self.fold).max())
+
+    @cached_property
+    def own_fold(self) -> Tensor:
+        """The fold of each row of this process, [n] int64 on the CPU, as statistics take it without synchronising."""
+        return torch.from_numpy(self.fold[self.rows])
 
     def refer(self, rows: Tensor) -> None:
         """Set the reference to rows [n, D] of this process; InputError where they do not fit."""
         name = self.point.name
-        if rows.dim() != 2 or len(rows) != len(self.part) or rows.shape[1] >= self.n_train:
+        if rows.dim() != 2 or len(rows) != len(self.rows) or rows.shape[1] >= self.n_train:
             raise InputError(
-                f"the reference of layer {name!r} must be [{len(self.part)}, D] with D below the {self.n_train} "
-                f"training rows, got {tuple(rows.shape)}"
+                f"the reference of layer {name!r} must be [{len(self.rows)}, D] with D below the {self.n_train} "
+                f"training rows of a fold, got {tuple(rows.shape)}"
             )
         if not bool(torch.isfinite(rows).all()):
             raise InputError(f"the reference of layer {name!r} holds a NaN or an infinity")
-        self.reference = rows.detach().to(self.part.device)
-
-    def of_test(self, values: Tensor) -> Tensor:
-        """Return the test rows, without host synchronisation: their positions are known beforehand."""
-        return values.index_select(0, self.test_rows)
-
-    def __post_init__(self) -> None:
-        self.test_rows = (self.part.cpu() == RowPart.TEST).nonzero()[:, 0].to(self.part.device)
+        self.reference = rows.detach().to(self.reference.device)
 
 
 def as_rows(values: Sequence[Tensor], point: HookPoint, reduce: Reduce) -> Tensor:
@@ -102,36 +114,32 @@ def lay_out(
     reduce: Reduce,
     labels: Labels,
     ranks: Ranks,
-    test_fraction: float,
     seed: int,
     resolve: Sequence[str],
 ) -> Layer:
     """Return a layer from its first activations, which become the reference.
 
-    Test rows are those of structures (without structures: of batch items) whose keyed hash is below `test_fraction`;
-    the others are divided by `two_folds`.
+    Rows are divided into five folds of groups (`latentcmp.systems.group_folds`): of structures that belong together,
+    without structures of batch items.
 
     Raises:
-        InputError: the probe has too few training rows for the columns of the layer.
+        InputError: the probe has too few groups, or too few training rows for the columns of the layer.
     """
     rows = as_rows(values, point, reduce)
     sizes = [value.shape[:-1].numel() for value in values]
     positions = ranks.positions(sizes)
     items = _items(values, positions, ranks)
-    test = rows_by_group(labels.groups_of(items, point.name), len(items), test_fraction, seed)
-    n_train = int((~test).sum())
-    if n_train <= rows.shape[1]:
+    groups = labels.groups_of(items, point.name)
+    n_folds = GroupFolds.of(len(set(groups)), N_FOLDS).n_blocks
+    layer = Layer(point, positions, ranks.rank, block_of_groups(groups, n_folds, seed), rows)
+    if layer.n_train <= rows.shape[1]:
         raise InputError(
-            f"the probe gives layer {point.name!r} {n_train} training rows for its {rows.shape[1]} columns, too few "
-            f"to fit a map; give a probe of at least {10 * rows.shape[1]} rows"
+            f"the probe gives layer {point.name!r} {layer.n_train} training rows for its {rows.shape[1]} columns, too "
+            f"few to fit a map; give a probe of at least {10 * rows.shape[1]} rows"
         )
-    part = parts_of(test).astype(np.int64)
-    own = positions[ranks.rank]
-    layer = Layer(point, positions, ranks.rank, torch.from_numpy(part[own]).to(rows.device), rows, n_train)
     layer.refer(rows)
-    layer.marks = {
-        kind: _marks(names, test, own, rows.device) for kind, names in _named(labels, items, resolve).items()
-    }
+    named = _named(labels, items, resolve)
+    layer.marks = {kind: _marks(names, layer.rows, rows.device) for kind, names in named.items()}
     return layer
 
 
@@ -154,13 +162,9 @@ def _named(labels: Labels, items: np.ndarray, resolve: Sequence[str]) -> dict[st
     return found
 
 
-def _marks(names: Sequence[str], test: np.ndarray, own: np.ndarray, device: torch.device) -> Marks:
-    kept, codes = np.unique(np.asarray(names, dtype=object)[test].astype(str), return_inverse=True)
-    of_rows = np.full(len(test), -1)
-    of_rows[test] = codes
-    mine = of_rows[own]
-    counts = torch.from_numpy(np.bincount(codes, minlength=len(kept))).double()
-    return Marks(torch.from_numpy(mine[mine >= 0]).to(device), kept.tolist(), counts)
+def _marks(names: Sequence[str], own: np.ndarray, device: torch.device) -> Marks:
+    unique, codes, counts = np.unique(names, return_inverse=True, return_counts=True)
+    return Marks(torch.from_numpy(codes[own]).to(device), unique.tolist(), torch.from_numpy(counts).double())
 
 
 def same_layers(layers: Mapping[str, Layer], reference: Mapping[str, Tensor]) -> None:

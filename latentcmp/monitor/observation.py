@@ -8,16 +8,17 @@ from torch import Tensor
 
 from latentcmp.errors import InputError
 from latentcmp.hooks.layout import Reduce
-from latentcmp.measures.global_errors import GlobalMaps, fit_global_maps
+from latentcmp.measures.fold_maps import FoldMaps
 from latentcmp.measures.inputs import Rows, root_mean_square
-from latentcmp.measures.pairs import pointwise_errors
+from latentcmp.measures.pairs import folded_local_errors
 from latentcmp.measures.similarity import effective_rank, linear_cka
+from latentcmp.measures.strength_search import LEAST_LOCAL_DRIFT, default_strengths
 from latentcmp.monitor.layer import Layer, as_rows
+from latentcmp.monitor.maps import drift_maps
 from latentcmp.monitor.ranks import Ranks
 from latentcmp.monitor.writers import Record
 from latentcmp.statistics.joint import JointStatistics
-from latentcmp.statistics.joint_moments import Method
-from latentcmp.systems.folds import RowPart
+from latentcmp.statistics.joint_moments import JointMoments, Method
 
 REFERENCE, NOW = "reference", "now"
 DIRECTIONS = {"to_reference": (NOW, REFERENCE), "from_reference": (REFERENCE, NOW)}
@@ -27,7 +28,7 @@ LOCAL_MEASURES = ("lfre_to_reference", "lfre_from_reference")
 
 @dataclass(eq=False)
 class Observation:
-    """Statistics of one layer in one probe on the device, and the rows that resolved or local errors need."""
+    """Statistics of one layer in one probe on the device, fold by fold, and the rows for resolved or local errors."""
 
     statistics: JointStatistics
     rows: Tensor | None = None
@@ -49,11 +50,9 @@ def observe(layer: Layer, values: Sequence[Tensor], reduce: Reduce, method: Meth
         raise InputError(
             f"layer {layer.point.name!r} has {rows.shape[1]} columns now, too many for {layer.n_train} training rows"
         )
-    statistics = JointStatistics({REFERENCE: layer.shape[1], NOW: rows.shape[1]}, method, rows.device)
-    statistics.update({REFERENCE: layer.reference, NOW: rows}, layer.part)
-    statistics.compact()  # releases the blocks that a CPU collects rows in
-    kept = rows if local else layer.of_test(rows) if layer.marks else None
-    return Observation(statistics, kept)
+    both = {REFERENCE: layer.reference, NOW: rows}
+    statistics = JointStatistics.of(both, layer.own_fold, method, layer.n_folds)
+    return Observation(statistics, rows if local or layer.marks else None)
 
 
 def measure(layer: Layer, seen: Observation, ranks: Ranks, local: bool) -> Record:
@@ -62,52 +61,72 @@ def measure(layer: Layer, seen: Observation, ranks: Ranks, local: bool) -> Recor
     All ranks of a group have the same statistics, hence the same record or the same error.
 
     Raises:
-        InputError: a part has too few rows, a matrix is constant, or a value is not finite.
+        InputError: a matrix is constant over the training rows of a fold, or a value is not finite.
     """
     if ranks.group is not None:
         seen.statistics.all_reduce(ranks.group)
-    maps = fit_global_maps(seen.statistics)
-    gfre = maps.errors()
-    if not bool(torch.isfinite(gfre).all()):
-        raise InputError(f"layer {layer.point.name!r} held a NaN or an infinity in a test row")
-    names = list(seen.statistics.widths)
+    moments = seen.statistics.compute()
+    squares, squares_of_rows = _global(layer, seen, moments)
+    names, gfre = list(moments.widths), (squares / layer.shape[0]).sqrt()
     record: Record = {
         f"gfre_{name}": float(gfre[names.index(source), names.index(target)])
         for name, (source, target) in DIRECTIONS.items()
     }
-    record["linear_cka"] = float(linear_cka(seen.statistics)[0, 1])
-    record["effective_rank"] = float(effective_rank(seen.statistics)[names.index(NOW)])
+    whole = moments.joined([range(layer.n_folds), [], []])  # similarities are of the first two parts
+    record["linear_cka"] = float(linear_cka(whole)[0, 1])
+    record["effective_rank"] = float(effective_rank(whole)[names.index(NOW)])
     if local:
         record |= _local(layer, seen, ranks)
-    return record | (_resolved(layer, seen, maps, ranks, local) if layer.marks else {})
+    return record | _resolved(layer, squares_of_rows, ranks)
+
+
+def _global(layer: Layer, seen: Observation, moments: JointMoments) -> tuple[Tensor, dict[str, Tensor]]:
+    """Sums [2, 2] of the squared errors of all rows, and for resolved errors those [n] of the rows of this process."""
+    squares = torch.zeros(2, 2, dtype=torch.float64)
+    directions = DIRECTIONS if layer.marks else {}
+    of_rows = {name: layer.reference.new_zeros(len(layer.rows), dtype=torch.float64) for name in directions}
+    for number, maps in enumerate(drift_maps(moments)):
+        squares += maps.squares()
+        tested = (layer.own_fold == number).nonzero()[:, 0].to(layer.reference.device)
+        for name in directions:
+            of_rows[name][tested] = _row_errors(layer, seen, maps, tested, name).square()
+    return squares, of_rows
+
+
+def _row_errors(layer: Layer, seen: Observation, maps: FoldMaps, tested: Tensor, direction: str) -> Tensor:
+    """Errors of the test rows of a fold."""
+    assert seen.rows is not None
+    source, target = DIRECTIONS[direction]
+    values = {REFERENCE: layer.reference[tested].double(), NOW: seen.rows[tested].double()}
+    rows = {name: scaling(values[name]) for name, scaling in maps.scaled.scalings.items()}
+    return maps.row_errors(source, rows)[target]
 
 
 def _local(layer: Layer, seen: Observation, ranks: Ranks) -> dict[str, float]:
     """LFRE in both directions. Neighbours may be rows of any rank, so every rank takes all rows of the probe."""
     assert seen.rows is not None
-    part, reference, now = (ranks.whole(layer.positions, own) for own in (layer.part, layer.reference, seen.rows))
-    train, test = (part != RowPart.TEST).nonzero()[:, 0], (part == RowPart.TEST).nonzero()[:, 0]
-    rows = {name: Rows.split(values, train, test, name) for name, values in ((REFERENCE, reference), (NOW, now))}
-    return {
-        f"lfre_{name}": float(root_mean_square(pointwise_errors(rows[source], [rows[target]], "lfre")[0]))
-        for name, (source, target) in DIRECTIONS.items()
-    }
+    values = {name: ranks.whole(layer.positions, own) for name, own in ((REFERENCE, layer.reference), (NOW, seen.rows))}
+    strengths = default_strengths("ridge", LEAST_LOCAL_DRIFT)
+    fold = torch.from_numpy(layer.fold).to(layer.reference.device)
+    errors: dict[str, list[Tensor]] = {direction: [] for direction in DIRECTIONS}
+    for number in range(layer.n_folds):
+        train, test = (fold != number).nonzero()[:, 0], (fold == number).nonzero()[:, 0]
+        rows = {name: Rows.split(of_all, train, test, name) for name, of_all in values.items()}
+        for direction, (source, target) in DIRECTIONS.items():
+            errors[direction] += folded_local_errors(rows[source], [rows[target]], None, "ridge", strengths)
+    return {f"lfre_{direction}": float(root_mean_square(torch.cat(of_folds))) for direction, of_folds in errors.items()}
 
 
-def _resolved(layer: Layer, seen: Observation, maps: GlobalMaps, ranks: Ranks, local: bool) -> Record:
-    """GFRE over the test rows of each element or structure, in units of the spread of the whole layer."""
-    assert seen.rows is not None
-    kept = {REFERENCE: layer.of_test(layer.reference), NOW: layer.of_test(seen.rows) if local else seen.rows}
-    rows = {name: maps.scalings[name](values.double()) for name, values in kept.items()}
-    found: Record = {kind: {name: {} for name in marks.names} for kind, marks in layer.marks.items()}
-    for direction, (source, target) in DIRECTIONS.items():
-        errors = maps.row_errors(source, rows)[target]
+def _resolved(layer: Layer, squares: dict[str, Tensor], ranks: Ranks) -> Record:
+    """GFRE of the rows of each element or structure in all folds, in units of the spread of the whole layer."""
+    record: Record = {kind: {name: {} for name in marks.names} for kind, marks in layer.marks.items()}
+    for direction, of_rows in squares.items():
         for kind, marks in layer.marks.items():
-            sums = errors.new_zeros(len(marks.names)).index_add_(0, marks.codes, errors.square())
+            sums = of_rows.new_zeros(len(marks.names)).index_add_(0, marks.codes, of_rows)
             means = (ranks.sum(sums).cpu() / marks.counts).sqrt().tolist()
             for name, value in zip(marks.names, means, strict=True):
-                found[kind][name][f"gfre_{direction}"] = value
-    return found
+                record[kind][name][f"gfre_{direction}"] = value
+    return record
 
 
 def empty_record(reason: str, local: bool) -> Record:

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from latentcmp._runtime.distributed import all_sum
 from latentcmp.errors import InputError, MissingPackageError
-from latentcmp.measures.global_errors import global_errors
+from latentcmp.monitor.maps import drift_maps
 from latentcmp.statistics.joint import JointStatistics
 from latentcmp.statistics.joint_moments import JointMoments
-from latentcmp.systems.split import parts_by_group
+from latentcmp.systems.group_folds import N_FOLDS, fold_of_labels
 
 try:
     from torchmetrics import Metric
@@ -24,16 +24,16 @@ SOURCE, TARGET = "source", "target"
 class GlobalReconstructionError(Metric):
     """GFRE(source -> target) over all rows: 0 is exact reconstruction, 1 no better than predicting the mean.
 
-    The only state is the sum of the Gram matrices of the three parts, so that processes need one all_reduce. Singular
-    values below 1e-7 of the largest are not resolved, as by every Gram matrix.
+    Rows are divided into five folds by a keyed hash of the labels of their groups, and every row is tested once, by
+    ridge maps as of `DriftMonitor`. The only state is the sum of the Gram matrices of the folds, so that processes need
+    one all_reduce.
 
     Args:
         source_width: columns of the source.
         target_width: columns of the target.
         pivot: [source_width + target_width] shift of the features, the same in all processes, near their mean where
             that is far from zero.
-        test_fraction: fraction of the groups that is tested.
-        seed: key of the split.
+        seed: key of the hash of groups.
         options: options of `torchmetrics.Metric`.
 
     Raises:
@@ -48,14 +48,13 @@ class GlobalReconstructionError(Metric):
         source_width: int,
         target_width: int,
         pivot: Tensor | None = None,
-        test_fraction: float = 0.2,
         seed: int = 0,
         **options: Any,
     ) -> None:
         super().__init__(**{"dist_sync_fn": _all_reduce, **options})
         self.widths = {SOURCE: source_width, TARGET: target_width}
-        self.test_fraction, self.seed = test_fraction, seed
-        empty = JointStatistics(self.widths, "gram")
+        self.seed = seed
+        empty = JointStatistics(self.widths, "gram", n_parts=N_FOLDS)
         columns = source_width + target_width
         if pivot is not None and pivot.shape != (columns,):
             raise InputError(f"pivot must be [{columns}], got {tuple(pivot.shape)}")
@@ -68,22 +67,27 @@ class GlobalReconstructionError(Metric):
         Args:
             source: [n, source_width] features.
             target: [n, target_width] features of the same rows.
-            groups: [n] labels on the host, such as the structure of each row; all rows of a group belong to one part,
-                by a keyed hash of the label.
+            groups: [n] labels on the host, such as the structure of each row; all rows of a group are in one fold.
 
         Raises:
             InputError: shapes, dtypes or devices do not fit.
         """
-        part = torch.from_numpy(parts_by_group(groups, self.test_fraction, self.seed))
-        statistics = JointStatistics(self.widths, "gram", self.gram.device, pivot=self.pivot)
-        statistics.update({SOURCE: source, TARGET: target}, part)
+        fold = torch.from_numpy(fold_of_labels(groups, self.seed))
+        statistics = JointStatistics(self.widths, "gram", self.gram.device, n_parts=N_FOLDS, pivot=self.pivot)
+        statistics.update({SOURCE: source, TARGET: target}, fold)
         self.gram = self.gram + statistics.compute().parts
 
     def compute(self) -> Tensor:
-        """The error, 0-dimensional, float64. Raises InputError where a part has no rows."""
+        """Return the error, 0-dimensional, float64. Raises InputError where a fold has no rows."""
         counts, pivot = self.gram[:, 0, 0].round().long(), self.pivot.to(self.gram)
+        if not bool(counts.all()):
+            raise InputError(
+                f"every fold must have rows, got {counts.tolist()} rows in the {N_FOLDS} folds, which a hash of the "
+                "labels of groups chooses; give rows of more groups, about 30 or more"
+            )
         moments = JointMoments(self.widths, "gram", self.gram, counts, pivot)
-        return global_errors(moments)[0, 1].to(self.gram.device)
+        squares = torch.stack([maps.squares()[0, 1] for maps in drift_maps(moments, [SOURCE])]).sum()
+        return (squares / counts.sum().cpu()).sqrt().to(self.gram.device)
 
 
 def _all_reduce(state: Tensor, group: Any = None) -> list[Tensor]:

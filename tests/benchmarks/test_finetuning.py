@@ -39,22 +39,34 @@ def test_everything_is_written_and_nothing_else(found):
     assert sorted(path.name for path in Path(folder).iterdir()) == ["finetuning.json", "finetuning.png"]
 
 
-def test_runs_begin_at_the_pretrained_features_and_a_random_start_far_from_them(found):
-    starts = {name: records[0]["gfre"]["other chemistry"] for name, records in found[1]["progress"].items()}
-    for name, errors in starts.items():
-        for layer in ("last", "backbone"):
-            if name.startswith("from scratch"):
-                assert min(errors[layer].values()) > 0.2
-            else:
-                assert max(errors[layer].values()) < 1e-6
+@pytest.mark.parametrize("layer", ["last", "backbone"])
+@pytest.mark.parametrize("probe", ["family", "other chemistry"])
+def test_runs_begin_at_the_pretrained_features_and_a_random_start_far_from_them(found, probe, layer):
+    same = itself(found, probe, layer)
+    assert same < (0.1 if (probe, layer) == ("other chemistry", "backbone") else 1e-4)  # elements of one group alone
+    for name, records in found[1]["progress"].items():
+        errors = records[0]["gfre"][probe][layer].values()
+        if name.startswith("from scratch"):
+            assert min(errors) > max(0.2, 4 * same)
+        else:
+            assert list(errors) == pytest.approx([same] * 2, rel=1e-5, abs=1e-8)
+
+
+def itself(found, probe, layer):
+    """The error of the pretrained features from themselves, not zero with ridge."""
+    matrices = found[1]["matrices"]
+    assert matrices["models"][0] == "pretrained"
+    return matrices[probe][layer]["gfre"][0][0]
 
 
 def test_one_step_moves_all_that_is_free_and_nothing_that_is_held(found):
     ends = {name: records[-1]["gfre"]["family"] for name, records in found[1]["progress"].items()}
+    last, backbone = (itself(found, "family", layer) for layer in ("last", "backbone"))
     for name in ("all weights", "anchored"):
-        assert min(min(errors.values()) for errors in ends[name].values()) > 1e-5
-    assert max(ends["readout only"]["backbone"].values()) < 1e-6
-    assert min(ends["readout only"]["last"].values()) > 1e-5
+        assert min(ends[name]["last"].values()) > 10 * last
+        assert min(ends[name]["backbone"].values()) > 10 * backbone
+    assert list(ends["readout only"]["backbone"].values()) == pytest.approx([backbone] * 2, rel=1e-5)
+    assert min(ends["readout only"]["last"].values()) > 10 * last
 
 
 def test_the_energy_zero_of_the_labels_is_that_of_the_pretrained_model(found):
@@ -70,7 +82,8 @@ def test_the_matrix_holds_all_models(found):
         for layer in ("last", "backbone"):
             gfre, median = (np.array(matrices[probe][layer][key]) for key in ("gfre", "median"))
             assert gfre.shape == median.shape == (9, 9)
-            assert np.diag(gfre).max() < 0.05 < gfre[0, -1]
+            least = 0.1 if (probe, layer) == ("other chemistry", "backbone") else 0.05  # elements of one group alone
+            assert np.diag(gfre).max() < least < gfre[0, -1]
 
 
 def test_errors_on_the_way_end_where_the_matrix_begins(found):
@@ -80,4 +93,4 @@ def test_errors_on_the_way_end_where_the_matrix_begins(found):
             gfre = matrices[probe][layer]["gfre"]
             for name, records in found[1]["progress"].items():
                 place, end = matrices["models"].index(name), records[-1]["gfre"][probe][layer]
-                assert [end["to"], end["from"]] == pytest.approx([gfre[place][0], gfre[0][place]], rel=1e-3, abs=1e-6)
+                assert [end["to"], end["from"]] == pytest.approx([gfre[place][0], gfre[0][place]], rel=1e-5, abs=1e-8)

@@ -1,4 +1,4 @@
-"""Records of the drift monitor against scikit-matter on the same activations."""
+"""Records of the drift monitor against NumPy and scikit-learn on the same activations."""
 
 from pathlib import Path
 
@@ -10,14 +10,13 @@ from scipy import stats
 from torch import nn
 
 import latentcmp
-from latentcmp import DriftMonitor, Segments, metrics
+from latentcmp import DriftMonitor, Segments
 from latentcmp.errors import InputError
 from latentcmp.models import Adapter, load
-from latentcmp.systems.split import rows_by_group
+from latentcmp.statistics.joint_moments import Method
 
+from .fold_oracle import GLOBAL, folds, global_error, global_squares, local_error
 from .small_network import N, finite, hidden, make, probe, shaken
-
-skmatter_metrics = pytest.importorskip("skmatter.metrics")
 
 
 @pytest.fixture
@@ -25,30 +24,43 @@ def model() -> nn.Sequential:
     return make()
 
 
-def test_errors_are_those_of_scikit_matter_on_the_same_rows(model: nn.Sequential) -> None:
+@pytest.mark.parametrize("method", ["gram", "qr"])
+def test_errors_are_those_of_numpy_on_the_same_folds(model: nn.Sequential, method: Method) -> None:
     owner = torch.arange(N) // 5
-    monitor = DriftMonitor(model, ["1", "3"], probe=probe(), segments=owner, local=True)
+    monitor = DriftMonitor(model, ["1", "3"], probe=probe(), segments=owner, local=True, method=method)
     before = {layer: hidden(model, layer) for layer in ("1", "3")}
     shaken(model)
     monitor.step(0)
-    test = np.flatnonzero(rows_by_group([str(system) for system in owner.tolist()], N))
-    train = np.setdiff1d(np.arange(N), test)
+    fold = folds(owner.tolist())
     for layer, record in monitor.compute()[0]["layers"].items():
-        then, now = before[layer].double().numpy(), hidden(model, layer).double().numpy()
-        split = {"train_idx": train, "test_idx": test}
-        gfre, lfre = skmatter_metrics.global_reconstruction_error, skmatter_metrics.local_reconstruction_error
-        k = then.shape[1]
+        then, now = before[layer], hidden(model, layer)
         assert record["reason"] is None
-        assert record["gfre_to_reference"] == pytest.approx(gfre(now, then, **split), rel=1e-8)
-        assert record["gfre_from_reference"] == pytest.approx(gfre(then, now, **split), rel=1e-8)
-        assert record["lfre_to_reference"] == pytest.approx(lfre(now, then, k, **split), rel=1e-6)
-        assert record["lfre_from_reference"] == pytest.approx(lfre(then, now, k, **split), rel=1e-6)
+        assert record["gfre_to_reference"] == pytest.approx(global_error(now, then, fold), rel=1e-8)
+        assert record["gfre_from_reference"] == pytest.approx(global_error(then, now, fold), rel=1e-8)
+        assert record["lfre_to_reference"] == pytest.approx(local_error(now, then, fold), rel=1e-6)
+        assert record["lfre_from_reference"] == pytest.approx(local_error(then, now, fold), rel=1e-6)
         assert 0.05 < record["gfre_to_reference"] < 1
-        a, b = then[train] - then[train].mean(0), now[train] - now[train].mean(0)
-        cka = np.linalg.norm(a.T @ b) ** 2 / np.linalg.norm(a.T @ a) / np.linalg.norm(b.T @ b)
+        x, y = (rows.double().numpy() - rows.double().numpy().mean(0) for rows in (then, now))
+        cka = np.linalg.norm(x.T @ y) ** 2 / np.linalg.norm(x.T @ x) / np.linalg.norm(y.T @ y)
         assert record["linear_cka"] == pytest.approx(cka, rel=1e-9)
-        spectrum = np.linalg.svd(b, compute_uv=False) ** 2
+        spectrum = np.linalg.svd(y, compute_uv=False) ** 2
         assert record["effective_rank"] == pytest.approx(np.exp(stats.entropy(spectrum)), rel=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("method", ["gram", "qr"])
+def test_a_linear_image_of_the_features_is_at_no_distance(
+    model: nn.Sequential, method: Method, dtype: torch.dtype
+) -> None:
+    mixture = torch.randn(10, 10, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    image = (hidden(model).double() @ mixture + 3).to(dtype)
+    numbers = torch.arange(N) % 2 + 1
+    monitor = DriftMonitor(model, "3", {"3": image}, probe=probe(), numbers=numbers, method=method)
+    monitor.step(0)
+    record = monitor.compute()[0]["layers"]["3"]
+    for errors in (record, *record["elements"].values()):
+        assert 0 <= errors["gfre_to_reference"] < 1e-5
+        assert 0 <= errors["gfre_from_reference"] < 1e-5
 
 
 @pytest.mark.parametrize("local", [False, True])
@@ -61,17 +73,19 @@ def test_errors_by_element_and_structure_are_the_rows_of_the_whole(model: nn.Seq
     then = hidden(model)
     shaken(model)
     monitor.step(0)
-    record = monitor.compute()[0]["layers"]["3"]
-    test = np.flatnonzero(rows_by_group([str(system) for system in owner.tolist()], N))
-    errors = metrics.pointwise_global_reconstruction_error(hidden(model), then, test).numpy()
+    record, now, fold = monitor.compute()[0]["layers"]["3"], hidden(model), folds(owner.tolist())
+    expected = {
+        "gfre_to_reference": global_squares(now, then, fold),
+        "gfre_from_reference": global_squares(then, now, fold),
+    }
     for kind, names in (
         ("elements", np.array(["H", "He", "Li"])[numbers - 1]),
         ("structures", owner.numpy().astype(str)),
     ):
-        assert set(record[kind]) == set(names[test])
+        assert set(record[kind]) == set(names)
         for name, found in record[kind].items():
-            expected = np.sqrt(np.mean(errors[names[test] == name] ** 2))
-            assert found["gfre_to_reference"] == pytest.approx(expected, rel=1e-8)
+            for direction, squares in expected.items():
+                assert found[direction] == pytest.approx(np.sqrt(squares[names == name].mean()), rel=1e-8)
 
 
 def test_rows_out_of_order_follow_their_structures(model: nn.Sequential) -> None:
@@ -84,8 +98,12 @@ def test_rows_out_of_order_follow_their_structures(model: nn.Sequential) -> None
         shaken(moved)
         monitor.step(0)
         found.append(monitor.compute()[0]["layers"]["3"])
-    assert set(found[0]["structures"]) == set(found[1]["structures"])
-    assert found[0]["effective_rank"] == pytest.approx(found[1]["effective_rank"], rel=1e-9)  # no folds in it
+    first, second = found
+    for measure in ("gfre_to_reference", "gfre_from_reference", "linear_cka", "effective_rank"):
+        assert first[measure] == pytest.approx(second[measure], rel=1e-9)
+    assert set(first["structures"]) == set(second["structures"])
+    for name, errors in first["structures"].items():
+        assert errors == pytest.approx(second["structures"][name], rel=1e-8)
 
 
 @pytest.mark.parametrize("kind", ["model", "features", "itself"])
@@ -95,10 +113,9 @@ def test_the_reference_is_a_model_its_features_or_the_model_as_it_was(model: nn.
     monitor = DriftMonitor(model, "3", reference, probe=probe())
     shaken(model)
     monitor.step(0)
-    test = np.flatnonzero(rows_by_group([str(row) for row in range(N)], N))
-    expected = metrics.global_reconstruction_error(hidden(other), hidden(model), test)
+    expected = global_error(hidden(other), hidden(model), folds(range(N)))
     found = monitor.compute()[0]["layers"]["3"]["gfre_from_reference"]
-    assert found == pytest.approx(float(expected), rel=1e-8)
+    assert found == pytest.approx(expected, rel=1e-8)
 
 
 def test_a_probe_of_several_batches_in_any_form_is_one_probe(model: nn.Sequential) -> None:
@@ -118,11 +135,21 @@ def test_a_probe_of_several_batches_in_any_form_is_one_probe(model: nn.Sequentia
 
 
 @pytest.mark.parametrize("batches", [80, 16, 1])
-def test_rows_of_one_item_stay_on_one_side_of_the_split(batches: int) -> None:
+def test_rows_of_one_item_are_in_one_fold(batches: int) -> None:
     monitor = DriftMonitor(make(), "3", probe=list(probe().reshape(80, 5, 5).split(80 // batches)))
-    part = monitor._layers["3"].part.reshape(80, 5)
-    assert torch.equal((part == 2).all(1), (part == 2).any(1))
-    assert 0 < int((part == 2).all(1).sum()) < 80
+    fold = monitor._layers["3"].fold.reshape(80, 5)
+    assert (fold == fold[:, :1]).all()
+    assert np.bincount(fold[:, 0]).tolist() == [16] * 5
+
+
+def test_few_groups_make_fewer_folds(model: nn.Sequential) -> None:
+    owner = torch.arange(N) // 134
+    monitor = DriftMonitor(model, "3", probe=probe(), segments=owner)
+    then = hidden(model)
+    shaken(model)
+    monitor.step(0)
+    record = monitor.compute()[0]["layers"]["3"]
+    assert record["gfre_from_reference"] == pytest.approx(global_error(then, hidden(model), owner.numpy()), rel=1e-8)
 
 
 def test_the_probe_runs_when_a_multiple_of_every_was_passed(model: nn.Sequential) -> None:
@@ -199,9 +226,12 @@ def test_an_adapter_against_another_pretrained_model(chgnet: Adapter, structures
     found = monitor.compute()[0]["layers"]["last"]
     features = {name: latentcmp.extract(name, few, device="cpu") for name in ("chgnet-0.3.0", "chgnet-r2scan")}
     owner = np.repeat(np.arange(len(few)), [len(atoms) for atoms in few])
-    groups = [latentcmp.systems.system.digest(atoms) for atoms in few]
+    groups = features["chgnet-0.3.0"].ids  # each structure is a group of its own
     expected = latentcmp.compare_features(
-        {name: values.values for name, values in features.items()}, groups=[groups[i] for i in owner]
+        {name: values.values for name, values in features.items()},
+        groups=[groups[i] for i in owner],
+        measures=["gfre"],
+        alphas=GLOBAL,
     ).gfre
     assert found["gfre_to_reference"] == pytest.approx(expected["chgnet-0.3.0", "chgnet-r2scan"], rel=1e-4)
     assert found["gfre_from_reference"] == pytest.approx(expected["chgnet-r2scan", "chgnet-0.3.0"], rel=1e-4)
