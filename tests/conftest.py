@@ -21,13 +21,15 @@ from latentcmp.features.data import Features
 
 SLOW_FIXTURES = {"all_models", "run_ranks", "run_narrowed", "emulated"}
 """Real models, several processes, a process for each instruction set, CUDA source compiled for the CPU."""
-SLOW_FOLDERS = {"benchmarks", "cli", "gates"}
+SLOW_FOLDERS = {"benchmarks", "cli", "gates", "runtime"}
+SLOW_FILES = {"test_core_imports", "test_lightning", "test_shards", "test_torchrun"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what needs a slow fixture, and the folders whose tests start programs."""
+    """Mark as slow what needs a slow fixture, and folders and files whose tests start programs."""
     for item in items:
-        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())) or item.path.parent.name in SLOW_FOLDERS:
+        in_slow_place = item.path.parent.name in SLOW_FOLDERS or item.path.stem in SLOW_FILES
+        if in_slow_place or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 

@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from latentcmp._runtime.types import RowIndices, Strengths
+from latentcmp._runtime.types import Metadata, RowIndices, Strengths
 from latentcmp._runtime.versions import versions
-from latentcmp.comparison.pairwise import LevelInput, accumulated, pairwise_level
+from latentcmp.comparison.level_rows import FoldedRows, LevelRows, SplitRows, accumulated
+from latentcmp.comparison.pairwise import Pairwise
 from latentcmp.comparison.result import Comparison
+from latentcmp.comparison.row_order import RowOrder
 from latentcmp.errors import InputError
 from latentcmp.measures.bootstrap import Owners
 from latentcmp.measures.cross_validation import Solver, checked_alphas
@@ -24,9 +26,10 @@ from latentcmp.statistics.joint import JointStatistics
 from latentcmp.statistics.joint_moments import JointMoments
 from latentcmp.statistics.row_keys import row_keys
 from latentcmp.systems.folds import parts_of
-from latentcmp.systems.split import rows_by_group
+from latentcmp.systems.group_folds import GroupFolds, block_of_groups
 
 _CHUNK = 8192
+Matrices = dict[str, Tensor]
 
 
 def compare_features(
@@ -37,30 +40,41 @@ def compare_features(
     measures: Sequence[str] = DEFAULT_MEASURES,
     n_local_points: int | None = None,
     *,
-    solver: Solver = "cutoff",
+    numbers: Sequence[int] | np.ndarray | None = None,
+    baselines: bool = False,
+    preset: Literal["chorna2025"] | None = None,
+    solver: Solver | None = None,
     alphas: Strengths | None = None,
-    test_fraction: float = 0.2,
+    local_alphas: Strengths | None = None,
     seed: int = 0,
     local_train_rows: int = SampleSizes.train,
     local_test_rows: int = SampleSizes.test,
 ) -> Comparison:
     """Compare feature matrices that hold the same rows; no model is run.
 
+    Rows are tested in five folds of groups, each once, by maps whose strength the other folds choose. With `test_idx`,
+    `train_idx` or the preset there is one split of rows, and the recipe is that of `latentcmp.metrics`.
+
     Global errors and statistics are those of all rows. Where there are more than `local_train_rows` or
-    `local_test_rows`, local errors, intervals and measures of rows are those of as many rows with the smallest hashes,
+    `local_test_rows`, local errors, medians and measures of rows are those of as many rows with the smallest hashes,
     so that the memory beyond the matrices does not grow with their rows.
 
     Args:
         features: {name: [n, D]}, tensors on one device or arrays.
-        test_idx: test rows, as in `latentcmp.metrics`; with the same split the errors are those of its functions.
-        train_idx: training rows, as in `latentcmp.metrics`.
-        groups: [n] labels instead of row numbers: all rows of a group (a structure, a trajectory) go to one side, by a
-            keyed hash of its label.
+        test_idx: test rows of one split, as in `latentcmp.metrics`, with the same errors.
+        train_idx: training rows of one split, as in `latentcmp.metrics`.
+        groups: [n] labels: rows of a group (a structure, a trajectory) are in one fold, by a keyed hash of the label.
+            None: every row is its own group, by its values, so that the order of the rows does not matter and equal
+            rows are in one fold.
         measures: names in `latentcmp.measures.registry.MEASURES`.
-        n_local_points: k of local errors; None for min(D_X, D_Y), at most the training rows.
-        solver: "cutoff" (truncated SVD) or "ridge".
-        alphas: relative regularisation strengths in [0, 1); None for the default grid.
-        test_fraction: the fraction of the groups that is tested.
+        n_local_points: k of local errors; None for min(D_X, D_Y), at most the training rows, with folds at most 64.
+        numbers: [n] atomic numbers of the rows, for errors by element and baselines of elements.
+        baselines: whether errors of permuted rows and of elements are computed beside those of the matrices.
+        preset: "chorna2025" for one split, that of `latentcmp.metrics` where no rows are given.
+        solver: "cutoff" (truncated SVD) or "ridge"; None for "ridge", with one split "cutoff".
+        alphas: relative regularisation strengths of the global maps, in [0, 1), with one split of all maps; None for
+            the default grid.
+        local_alphas: those of the local maps.
         seed: the key of the hash of groups.
         local_train_rows: the largest number of training rows kept.
         local_test_rows: the largest number of test rows kept.
@@ -73,24 +87,22 @@ def compare_features(
     """
     if not isinstance(features, Mapping) or not features:
         raise InputError(f"features must map names to matrices [n, D], got {features!r:.80}")
+    if preset not in (None, "chorna2025"):
+        raise InputError(f"preset must be 'chorna2025' or None, got {preset!r}")
     check_measures(measures)
     matrices = {str(name): as_matrix(str(name), values) for name, values in features.items()}
-    n = len(next(iter(matrices.values())))
-    labels = [str(row) for row in range(n)] if groups is None else _labels(groups)
-    if groups is not None:
-        if test_idx is not None or train_idx is not None:
-            raise InputError("groups make the split; give them, or test_idx and train_idx, not both")
-        test_idx = rows_by_group(labels, n, test_fraction, seed)
-    train, test = checked_split(matrices, train_idx, test_idx)
-    options = MeasureOptions(n_local_points, solver, checked_alphas(alphas))
     limits = SampleSizes(local_train_rows, local_test_rows)
-    if fits(len(train), len(test), limits):
-        given = rows_in_memory(matrices, train, test, labels)
+    if preset or test_idx is not None or train_idx is not None:
+        if groups is not None:
+            raise InputError("groups make folds; give them, or one split (test_idx, train_idx, preset), not both")
+        options = MeasureOptions(n_local_points, solver or "cutoff", checked_alphas(alphas))
+        given = _split(matrices, train_idx, test_idx, limits)
     else:
-        given = accumulated(accumulate_rows(matrices, train, test, limits), options, labels.__getitem__)
-    level = pairwise_level(given, measures, options)
-    manifest = {"versions": versions(), "solver": solver, "alphas": options.alphas.tolist()}
-    return Comparison(tuple(matrices), level, manifest=manifest)
+        given, folds = _folded(matrices, groups, numbers, seed, limits)
+        grids = (None if given is None else checked_alphas(given) for given in (alphas, local_alphas))
+        options = MeasureOptions(n_local_points, solver or "ridge", next(grids), None, folds, next(grids))
+    level = Pairwise(given, options).level(measures, baselines)
+    return Comparison(tuple(matrices), level, manifest=_manifest(options))
 
 
 def fits(n_train: int, n_test: int, limits: SampleSizes) -> bool:
@@ -98,43 +110,96 @@ def fits(n_train: int, n_test: int, limits: SampleSizes) -> bool:
     return n_train <= limits.train and n_test <= limits.test
 
 
-def rows_in_memory(
-    matrices: Mapping[str, Tensor], train: np.ndarray, test: np.ndarray, labels: Sequence[str]
-) -> LevelInput:
-    """All rows, scaled; `labels` [n] name the structure of each row."""
-    owners = Owners([labels[row] for row in test])
+def _manifest(options: MeasureOptions) -> Metadata:
+    alphas = None if options.alphas is None else options.alphas.tolist()
+    folds = {"folds": list(options.folds.fold_of_block)} if options.folds else {}
+    return {"versions": versions(), **folds, "solver": options.solver, "alphas": alphas}
+
+
+def _split(
+    matrices: Matrices, train_idx: RowIndices | None, test_idx: RowIndices | None, limits: SampleSizes
+) -> LevelRows:
+    """Rows of one split: all of them, or a sample."""
+    train, test = checked_split(matrices, train_idx, test_idx)
+    if fits(len(train), len(test), limits):
+        return rows_in_memory(matrices, train, test)
+    accumulator = accumulate_rows(matrices, train, test, limits)
+    return accumulated(accumulator, accumulator.compute(), None)
+
+
+def rows_in_memory(matrices: Matrices, train: np.ndarray, test: np.ndarray) -> SplitRows:
+    """All rows, scaled; the number of a row stands for its structure."""
+    owners = Owners([str(row) for row in test])
     rows = split_rows(matrices, train, test)
     moments = cache(lambda: moments_of(matrices, train, test))
-    return LevelInput(rows, owners, moments, len(train), len(test), complete=True)
+    return SplitRows(rows, owners, moments, len(train), len(test), complete=True)
 
 
-def moments_of(matrices: Mapping[str, Tensor], train: np.ndarray, test: np.ndarray) -> JointMoments:
+def moments_of(matrices: Matrices, train: np.ndarray, test: np.ndarray) -> JointMoments:
     """Joint moments of the training and test rows, with the folds of global errors."""
-    device = next(iter(matrices.values())).device
-    statistics = JointStatistics({name: values.shape[1] for name, values in matrices.items()}, device=device)
-    rows = torch.from_numpy(np.concatenate([train, test])).to(device)
-    part = torch.from_numpy(parts_of(np.arange(len(rows)) >= len(train)).astype(np.int64))
-    statistics.update({name: values[rows] for name, values in matrices.items()}, part)
-    return statistics.compute()
+    rows = torch.from_numpy(np.concatenate([train, test])).to(next(iter(matrices.values())).device)
+    part = torch.from_numpy(parts_of(np.arange(len(rows)) >= len(train)))
+    return JointStatistics.of({name: values[rows] for name, values in matrices.items()}, part).compute()
 
 
-def accumulate_rows(
-    matrices: Mapping[str, Tensor], train: np.ndarray, test: np.ndarray, limits: SampleSizes
-) -> RowAccumulator:
-    """Accumulate rows chunk by chunk; the number of a row stands for its structure."""
-    rows, n_train = np.concatenate([train, test]), len(train)
-    part = parts_of(np.arange(len(rows)) >= n_train)
+def accumulate_rows(matrices: Matrices, train: np.ndarray, test: np.ndarray, limits: SampleSizes) -> RowAccumulator:
+    """Accumulate the rows of one split chunk by chunk; the number of a row stands for its structure."""
+    rows = np.concatenate([train, test])
+    part = parts_of(np.arange(len(rows)) >= len(train))
     keys = row_keys(["rows"], [len(rows)])
-    widths = {name: values.shape[1] for name, values in matrices.items()}
+    labels = RowLabels(part, keys, np.arange(len(rows)), rows, rows, np.zeros_like(rows))
+    return _accumulate(matrices, rows, labels, RowAccumulator(_widths(matrices), _n_chunks(len(rows)), limits))
+
+
+def _folded(
+    matrices: Matrices,
+    groups: Sequence[Any] | None,
+    numbers: Sequence[int] | np.ndarray | None,
+    seed: int,
+    limits: SampleSizes,
+) -> tuple[LevelRows, GroupFolds]:
+    """Rows of folds of groups: all of them, or a sample."""
+    n = len(next(iter(matrices.values())))
+    checked_split(matrices, np.arange(n), np.arange(n))
+    order = RowOrder.of(matrices, groups, seed)
+    folds = GroupFolds.of(len(set(order.groups)))
+    block = block_of_groups(order.groups, folds.n_blocks, seed)
+    codes = np.unique(order.groups, return_inverse=True)[1]
+    structures = [str(row) for row in range(n)] if groups is None else order.groups
+    rows = np.lexsort((order.rank, block))  # by block, then in the order of the keys
+    elements = np.zeros(n, dtype=np.int64) if numbers is None else checked_numbers(numbers, n)[rows]
+    labels = RowLabels(block[rows], order.keys[rows], np.arange(n), rows, codes[rows], elements)
+    if n <= limits.train:
+        chosen = {name: values[torch.from_numpy(rows).to(values.device)] for name, values in matrices.items()}
+        part = torch.from_numpy(block[rows])
+        moments = cache(lambda: JointStatistics.of(chosen, part, "gram", folds.n_blocks).finish())
+        named = [structures[row] for row in rows]
+        return FoldedRows(_widths(chosen), chosen, labels, named, limits.test, folds, moments, n), folds
+    accumulator = RowAccumulator(_widths(matrices), _n_chunks(n), limits, "gram", folds.n_blocks)
+    accumulator = _accumulate(matrices, rows, labels, accumulator)
+    return accumulated(accumulator, accumulator.compute(), folds, structure=structures.__getitem__), folds
+
+
+def _accumulate(matrices: Matrices, rows: np.ndarray, labels: RowLabels, accumulator: RowAccumulator) -> RowAccumulator:
     device = next(iter(matrices.values())).device
-    accumulator = RowAccumulator(widths, -(-len(rows) // _CHUNK), limits)
     for block, start in enumerate(range(0, len(rows), _CHUNK)):
         chunk = slice(start, start + _CHUNK)
         index = torch.from_numpy(rows[chunk]).to(device)
-        labels = RowLabels(part[chunk], keys[chunk], np.arange(len(rows))[chunk], rows[chunk])
-        accumulator.update(block, {name: values[index] for name, values in matrices.items()}, labels)
+        accumulator.update(block, {name: values[index] for name, values in matrices.items()}, labels.rows(chunk))
     return accumulator
 
 
-def _labels(groups: Sequence[Any]) -> list[str]:
-    return [str(label.item() if hasattr(label, "item") else label) for label in groups]
+def checked_numbers(numbers: Sequence[int] | np.ndarray, n: int) -> np.ndarray:
+    """Return atomic numbers [n] as int64. Raises InputError for anything else."""
+    array = np.asarray(numbers)
+    if array.shape != (n,) or not np.issubdtype(array.dtype, np.integer) or array.min() < 1 or array.max() > 118:
+        raise InputError(f"numbers must hold the atomic number, 1 to 118, of each of {n} rows, got {numbers!r:.80}")
+    return array.astype(np.int64)
+
+
+def _n_chunks(n_rows: int) -> int:
+    return -(-n_rows // _CHUNK)
+
+
+def _widths(matrices: Matrices) -> dict[str, int]:
+    return {name: values.shape[1] for name, values in matrices.items()}

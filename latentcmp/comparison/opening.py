@@ -17,6 +17,7 @@ from latentcmp.errors import InputError
 from latentcmp.features.join import ScreenedSystems, SystemTable, join
 from latentcmp.features.open import features_path, is_features, open_features
 from latentcmp.features.stored import FeaturesInMemory, StoredFeatures
+from latentcmp.measures.baseline_rows import RANDOM_SEEDS
 from latentcmp.models.card import Adapter
 from latentcmp.models.forward import existing_point
 from latentcmp.models.registry import ModelSpec, check_available, identity, installed_version, load, parse_all
@@ -109,6 +110,7 @@ def _open_models(names: Sequence[str], request: Request) -> Opened:
     loaded = _loaded(names, request)
     with timing.part("imports and loading"):
         models = [*_load(specs, request), *loaded]
+        random = [_with_random_weights(model.adapter, config) for model in models]
     for model in models:
         _check_layers(model)
     with timing.part("structures"):
@@ -116,7 +118,8 @@ def _open_models(names: Sequence[str], request: Request) -> Opened:
         screening = screen(in_canonical_order(systems), cards, config.on_unsupported)
     by_id = {system.id: system for system in screening.systems}
     sources: list[FeatureSource] = [
-        ModelSource(model.adapter, by_id, model.layers, config.reduce, config.batch_atoms, timing) for model in models
+        ModelSource(model.adapter, by_id, model.layers, config.reduce, config.batch_atoms, timing, of_model)
+        for model, of_model in zip(models, random, strict=True)
     ]
     manifests = {spec.label: identity(spec) | {"source": "model"} for spec in specs}
     manifests |= {label: _loaded_manifest(model.adapter) for model in loaded for label in model.layers}
@@ -133,6 +136,14 @@ def _load(specs: Sequence[ModelSpec], request: Request) -> list[_Model]:
         _Model(load(first[source], request.device, request.config.trust), of_labels)
         for source, of_labels in layers.items()
     ]
+
+
+def _with_random_weights(adapter: Adapter, config: "CompareConfig") -> list[Adapter]:
+    """The architecture of a model with the random weights of each seed; empty where none are needed or possible."""
+    if not config.has_full_baselines:
+        return []
+    made = (adapter.with_random_weights(seed) for seed in range(RANDOM_SEEDS))
+    return [of_seed for of_seed in made if of_seed]
 
 
 def _loaded(names: Sequence[str], request: Request) -> list[_Model]:

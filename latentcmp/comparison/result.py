@@ -2,15 +2,47 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentcmp._runtime.types import Metadata
+from latentcmp.errors import InputError
+from latentcmp.measures.baseline_rows import DESCRIPTIONS, BaselineRows
+from latentcmp.measures.effective_structures import Size, VarianceShare
+from latentcmp.measures.elements import ElementError
 from latentcmp.measures.error_matrix import ErrorMatrix, FeatureValues
+from latentcmp.measures.within_elements import WithinElements
 from latentcmp.report.content import Report, Tables
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Context:
+    """What stands beside the measures of a level.
+
+    Attributes:
+        baselines: errors of baselines, by measure.
+        variance: shares of the structures in the variance of each matrix.
+        sizes: columns, rows for each column and effective rank of each matrix.
+        elements: errors by element, [source][target], by measure.
+        learning_curve: global errors by the fraction of the training groups.
+        within_elements: global errors within elements, and the shares of the variance between them.
+        intervals: how the intervals of each measure were computed.
+        warnings: what a reader has to know before the numbers.
+    """
+
+    baselines: dict[str, BaselineRows] = field(default_factory=dict)
+    variance: dict[str, VarianceShare] = field(default_factory=dict)
+    sizes: dict[str, Size] = field(default_factory=dict)
+    elements: dict[str, list[list[list[ElementError]]]] = field(default_factory=dict)
+    learning_curve: dict[float, ErrorMatrix] = field(default_factory=dict)
+    within_elements: WithinElements | None = None
+    intervals: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -23,6 +55,8 @@ class Level:
         n_test: the number of test rows.
         n_local_points: k of the local errors, [source][target]; None without local errors.
         singles: measures of single matrices, by name.
+        n_folds: folds that test every row once; 1 for a split into training and test rows.
+        context: baselines, shares of structures, errors by element, learning curve, warnings.
     """
 
     matrices: dict[str, ErrorMatrix]
@@ -30,6 +64,15 @@ class Level:
     n_test: int
     n_local_points: list[list[int]] | None = None
     singles: dict[str, FeatureValues] = field(default_factory=dict)
+    n_folds: int = 1
+    context: Context = field(default_factory=Context)
+
+    @property
+    def rows(self) -> str:
+        """The numbers of rows in words."""
+        if self.n_folds > 1:
+            return f"{self.n_test:,} rows, each tested once in {self.n_folds} folds of groups"
+        return f"{self.n_train:,} training, {self.n_test:,} test rows"
 
     @property
     def tables(self) -> list[ErrorMatrix | FeatureValues]:
@@ -86,12 +129,27 @@ class Comparison:
         """Local feature reconstruction errors between atoms."""
         return self.atoms.pairs("lfre")
 
+    def elements(self, source: str, target: str, measure: str = "gfre") -> "pd.DataFrame":
+        """Errors of a pair by element: atoms, groups, error over the total spread and over that of the element.
+
+        Raises:
+            InputError: there are no errors by element: a measure without row errors, rows without elements, or one
+                split.
+            KeyError: a name is unknown.
+        """
+        import pandas as pd
+
+        if measure not in self.atoms.context.elements:
+            raise InputError(f"there are no errors of {measure} by element; folds of atoms with elements have them")
+        matrix = self.atoms.pairs(measure)
+        rows = self.atoms.context.elements[measure][matrix.position(source)][matrix.position(target)]
+        return pd.DataFrame(rows).set_index("element")
+
     def report(self) -> Report:
         """The tables and numbers that files and figures are made of."""
-        levels = {"": Tables(self.atoms.tables, self.atoms.n_train, self.atoms.n_test)}
+        levels = {"": _tables(self.atoms, "atoms")}
         if self.structures:
-            structures = self.structures
-            levels["_structures"] = Tables(structures.tables, structures.n_train, structures.n_test, "structures")
+            levels["_structures"] = _tables(self.structures, "structures")
         return Report(levels, self.orders, self.to_dict())
 
     def save(self, directory: str | Path) -> list[Path]:
@@ -114,7 +172,7 @@ class Comparison:
         """The heat maps of the measures between atoms as a matplotlib figure."""
         from latentcmp.report.figures import heatmap
 
-        return heatmap(self.atoms.tables, self.atoms.n_train, self.atoms.n_test)
+        return heatmap(_tables(self.atoms, "atoms"))
 
     def to_dict(self) -> Metadata:
         """Every number, as results.json holds it."""
@@ -134,6 +192,46 @@ class Comparison:
         return "".join(table._repr_html_() for table in self.atoms.tables)
 
 
+def _tables(level: Level, rows: str) -> Tables:
+    context = level.context
+    title = level.rows.replace("rows", rows, 1) if level.n_folds > 1 else _of_split(level, rows)
+    return Tables(level.tables, title, context.baselines, context.learning_curve, context.elements, context.warnings)
+
+
+def _of_split(level: Level, rows: str) -> str:
+    return f"{level.n_test:,} test {rows}, {level.n_train:,} training {rows}"
+
+
+def _context_dict(context: Context) -> Metadata:
+    return {
+        "baselines": {
+            measure: {name: _baseline_dict(rows, name) for name in rows.values}
+            for measure, rows in context.baselines.items()
+        },
+        "sizes": {name: size._asdict() for name, size in context.sizes.items()},
+        "variance": {name: share._asdict() for name, share in context.variance.items()},
+        "elements": {
+            measure: [[[element._asdict() for element in cell] for cell in row] for row in rows]
+            for measure, rows in context.elements.items()
+        },
+        "learning_curve": {f"{share:g}": matrix.tolist() for share, matrix in context.learning_curve.items()},
+        "within_elements": _within_dict(context.within_elements),
+        "intervals": context.intervals,
+        "warnings": context.warnings,
+    }
+
+
+def _baseline_dict(rows: BaselineRows, name: str) -> Metadata:
+    """The errors of a baseline and their medians; None for a target that it does not have, for JSON has no NaN."""
+    given = {"value": rows.values[name], "median": rows.medians.get(name)}
+    numbers: Metadata = {key: of and [None if isnan(value) else value for value in of] for key, of in given.items()}
+    return {**numbers, "description": DESCRIPTIONS[name]}
+
+
+def _within_dict(within: WithinElements | None) -> Metadata | None:
+    return within and {**within._asdict(), "errors": within.errors.tolist()}
+
+
 def _level_dict(level: Level) -> Metadata:
     return {
         **{table.measure: table.tolist() for table in level.tables},
@@ -144,5 +242,7 @@ def _level_dict(level: Level) -> Metadata:
         },
         "n_train": level.n_train,
         "n_test": level.n_test,
+        "n_folds": level.n_folds,
+        **_context_dict(level.context),
         "n_local_points": level.n_local_points,
     }

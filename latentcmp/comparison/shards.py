@@ -9,8 +9,10 @@ from torch import Tensor
 
 from latentcmp._runtime.types import Metadata
 from latentcmp.comparison.accumulate import ComparisonAccumulator
+from latentcmp.comparison.noise import FeatureNoise
 from latentcmp.errors import InputError
 from latentcmp.statistics.storage import prefixed, read_statistics, under, write_statistics
+from latentcmp.systems.group_folds import GroupFolds
 
 KIND = "a shard of a comparison"
 Packed = tuple[dict[str, Tensor], Metadata]
@@ -108,18 +110,27 @@ def merged(whole: ComparisonAccumulator | None, part: ComparisonAccumulator | No
 def pack(manifest: Metadata, accumulator: ComparisonAccumulator | None) -> Packed:
     """The tensors of an accumulator, on the CPU, and its metadata; `unpack` is the inverse."""
     if accumulator is None:
-        return {}, {"manifest": manifest, "layers": {}, "names": {}}
+        return {}, {"manifest": manifest, "layers": {}, "names": {}, "noise": {}, "folds": {}}
     tensors = prefixed("atoms", accumulator.atoms.tensors())
     tensors |= prefixed("structures", accumulator.structures.tensors())
-    return tensors, {"manifest": manifest, "layers": accumulator.layers, "names": accumulator.names}
+    noise = accumulator.noise.metadata()
+    return tensors, {
+        "manifest": manifest,
+        "layers": accumulator.layers,
+        "names": accumulator.names,
+        "noise": noise,
+        "folds": {kind: folds.fold_of_block for kind, folds in accumulator.folds.items()},
+    }
 
 
 def unpack(tensors: dict[str, Tensor], metadata: Metadata) -> ComparisonAccumulator | None:
     """The accumulator that `pack` packed; None where it was None."""
     if not metadata["layers"]:
         return None
-    accumulator = ComparisonAccumulator(metadata["manifest"], metadata["layers"])
+    folds = {kind: GroupFolds(tuple(blocks)) for kind, blocks in metadata["folds"].items()}
+    accumulator = ComparisonAccumulator(metadata["manifest"], metadata["layers"], folds)
     accumulator.names = {int(number): name for number, name in metadata["names"].items()}
+    accumulator.noise = FeatureNoise(metadata["noise"])
     accumulator.atoms.load_tensors(under("atoms", tensors))
     accumulator.structures.load_tensors(under("structures", tensors))
     return accumulator

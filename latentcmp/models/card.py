@@ -10,6 +10,8 @@ import torch
 from ase import Atoms
 from torch import Tensor, nn
 
+from latentcmp._runtime.settings import single_precision
+from latentcmp.errors import ModelError
 from latentcmp.hooks.points import HookPoint
 
 # Perfect primitive crystals whose energies show that a checkpoint was loaded into the code it was made for.
@@ -66,7 +68,8 @@ class ModelCard:
 class Adapter(ABC):
     """A loaded model: graphs of structures, an energy-only forward of a batch, and the module that hooks tap.
 
-    A family's subclass implements `graph` and `energies`; both are called without gradients.
+    A family's subclass implements `graph` and `energies`; both are called without gradients. It may implement
+    `constructed_anew`.
 
     Args:
         card: the card of the checkpoint that was loaded.
@@ -84,6 +87,37 @@ class Adapter(ABC):
     @abstractmethod
     def energies(self, graphs: Sequence[Any]) -> Tensor:
         """Run one forward of a batch of `graph` results: energies [n_systems] in eV/atom."""
+
+    def constructed_anew(self) -> "Adapter | None":
+        """Construct the network again from its own configuration, with the initial weights of its package.
+
+        It draws from the default generator of torch on the CPU; `with_random_weights` seeds it.
+
+        Returns:
+            An adapter with the same card, device and constants such as normalisations; None where the family does not
+            implement it.
+        """
+        return None
+
+    def with_random_weights(self, seed: int) -> "Adapter | None":
+        """Return a model of the same architecture with random weights.
+
+        Args:
+            seed: seed of the weights, which do not depend on the state of any generator. No generator is changed.
+
+        Returns:
+            The model, on the same device; None where the family cannot construct it (`constructed_anew`).
+
+        Raises:
+            ModelError: the package of the model failed.
+        """
+        try:
+            with torch.random.fork_rng(devices=[]), single_precision():
+                torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs too
+                return self.constructed_anew()
+        except Exception as error:  # model packages raise whatever they raise
+            reason = f"{type(error).__name__}: {error}"
+            raise ModelError(f"{self.card.name} cannot be constructed with random weights: {reason}") from error
 
     def point(self, layer: str) -> HookPoint:
         """Return the hook point of a layer: a name of the card ("last", "backbone", ...) or any module path."""

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from latentcmp.measures.baseline_rows import BaselineRows
+from latentcmp.measures.elements import ElementError
 from latentcmp.measures.error_matrix import ErrorMatrix, FeatureValues
 
 Table: TypeAlias = ErrorMatrix | FeatureValues
@@ -15,15 +17,19 @@ class Tables:
 
     Args:
         tables: values of each measure.
-        n_train: the number of training rows.
-        n_test: the number of test rows.
-        rows: what the rows are, such as "atoms".
+        title: the numbers of rows.
+        baselines: errors of baselines, by measure.
+        learning_curve: global errors by the fraction of the training groups.
+        elements: errors by element [source][target], by measure.
+        warnings: what a reader has to know before the numbers.
     """
 
     tables: Sequence[Table]
-    n_train: int
-    n_test: int
-    rows: str = "atoms"
+    title: str
+    baselines: Mapping[str, BaselineRows] = field(default_factory=dict)
+    learning_curve: Mapping[float, ErrorMatrix] = field(default_factory=dict)
+    elements: Mapping[str, Sequence[Sequence[Sequence[ElementError]]]] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

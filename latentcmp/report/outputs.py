@@ -2,15 +2,16 @@
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from latentcmp.measures.elements import ElementError
 from latentcmp.measures.error_matrix import ErrorMatrix
 from latentcmp.measures.registry import MEASURES
-from latentcmp.report.content import Report, Table
+from latentcmp.report.content import Report, Table, Tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,8 +39,21 @@ def write_heatmap(report: Report, path: Path) -> None:
     """Measures between atoms as a figure."""
     from latentcmp.report.figures import heatmap
 
-    level = report.levels[""]
-    write_figure(heatmap(level.tables, level.n_train, level.n_test, level.rows), path)
+    write_figure(heatmap(report.levels[""]), path)
+
+
+def write_structure_heatmap(report: Report, path: Path) -> None:
+    """Measures between structures as a figure."""
+    from latentcmp.report.figures import heatmap
+
+    write_figure(heatmap(report.levels["_structures"]), path)
+
+
+def write_learning_curve(report: Report, path: Path) -> None:
+    """Errors between atoms against the number of training groups as a figure."""
+    from latentcmp.report.figures import learning_curve
+
+    write_figure(learning_curve(report.levels[""].learning_curve), path)
 
 
 def write_cumulants(report: Report, path: Path) -> None:
@@ -56,6 +70,8 @@ def write_json(report: Report, path: Path) -> None:
 
 OUTPUTS = (
     Output("heatmap.png", write_heatmap),
+    Output("heatmap_structures.png", write_structure_heatmap, lambda report: "_structures" in report.levels),
+    Output("learning_curve.png", write_learning_curve, lambda report: bool(report.levels[""].learning_curve)),
     Output("cumulants.png", write_cumulants, lambda report: bool(report.orders)),
     Output("results.json", write_json),
 )
@@ -69,12 +85,17 @@ def outputs_of(report: Report) -> dict[str, Writer]:
         for suffix, level in report.levels.items()
         for table in level.tables
     }
+    for suffix, level in report.levels.items():
+        if level.baselines:
+            tables[f"baselines{suffix}.csv"] = partial(_write_baselines, level)
+        if level.elements:
+            tables[f"elements{suffix}.csv"] = partial(_write_elements, level)
     return {**tables, **{output.name: output.write for output in OUTPUTS if output.applies(report)}}
 
 
 def all_names() -> set[str]:
     """Names of all files that some report has."""
-    tables = {f"{measure}{suffix}.csv" for measure in MEASURES for suffix in SUFFIXES}
+    tables = {f"{table}{suffix}.csv" for table in (*MEASURES, "baselines", "elements") for suffix in SUFFIXES}
     return tables | {output.name for output in OUTPUTS}
 
 
@@ -93,3 +114,34 @@ def _write_table(table: Table, report: Report, path: Path) -> None:
         else:
             writer.writerow(["matrix", table.measure])
             writer.writerows(zip(table.names, table.tolist(), strict=True))
+
+
+def _write_baselines(level: Tables, report: Report, path: Path) -> None:
+    """Errors of baselines, one a line: measure, baseline, target, value, median."""
+    lines = [
+        [measure, name, target, value, median]
+        for measure, rows in level.baselines.items()
+        for name, values in rows.values.items()
+        for target, value, median in zip(rows.targets, values, rows.medians.get(name, [""] * len(values)), strict=True)
+    ]
+    _write_lines(path, ["measure", "baseline", "target", "value", "median"], lines)
+
+
+def _write_elements(level: Tables, report: Report, path: Path) -> None:
+    """Errors by element, one pair and element a line."""
+    names = {table.measure: table.names for table in level.tables}
+    lines = [
+        [measure, source, target, *element]
+        for measure, rows in level.elements.items()
+        for source, row in zip(names[measure], rows, strict=True)
+        for target, cell in zip(names[measure], row, strict=True)
+        for element in cell
+    ]
+    _write_lines(path, ["measure", "source", "target", *ElementError._fields], lines)
+
+
+def _write_lines(path: Path, head: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(head)
+        writer.writerows(lines)

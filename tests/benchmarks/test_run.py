@@ -32,12 +32,17 @@ def test_reconstruction(tmp_path: Path) -> None:
     assert whole["what"] == "all 1250 test rows"
     assert whole["error"] < 1e-6
     nearest = {row["name"]: row for row in local if "a test row" in row["what"]}
-    assert set(nearest) == {"latentcmp", "scikit-matter"}
+    assert set(nearest) == {"latentcmp", "latentcmp ridge", "scikit-matter", "scikit-learn KernelRidge"}
+    assert nearest["latentcmp ridge"]["error"] < 1e-8
     doors = [row["name"] for row in rows if row["what"].startswith("all pairs")]
     assert doors.count("latentcmp compare_features") == 2  # GFRE and LFRE
     assert doors.count("scikit-matter") == 2
     assert by_name["latentcmp compare_features"]["error"] < 1e-8
     assert nearest["latentcmp"]["error"] < 1e-6
+    folds = {row["name"]: row["error"] for row in rows if row["problem"].startswith("Five folds")}
+    assert folds["latentcmp folds"] < 1e-8
+    assert folds["latentcmp folds, stored features"] < 1e-8
+    assert {"NumPy folds", "NumPy folds, refitted", "latentcmp folds, LFRE"} <= set(folds)
 
 
 def test_peers_that_are_not_installed_are_named_and_left_out(
@@ -51,6 +56,12 @@ def test_peers_that_are_not_installed_are_named_and_left_out(
         "latentcmp qr",
         "latentcmp compare_features",
         "latentcmp",
+        "latentcmp ridge",
+        "latentcmp folds",
+        "latentcmp folds, LFRE",
+        "latentcmp folds, stored features",
+        "NumPy folds",
+        "NumPy folds, refitted",
     }
     assert "Not installed, left out: scikit-matter" in capsys.readouterr().out
 

@@ -18,10 +18,14 @@ BAD = {
     "solver": ({"solver": "lasso"}, "solver: input should be 'cutoff' or 'ridge'"),
     "model": ({"models": ["chgnet"]}, "unknown model 'chgnet': did you mean chgnet"),
     "local points": ({"models": ["diep"], "n_local_points": 100_000}, "between 2 and the number of training rows"),
-    "too few": ({"models": ["diep"], "structures": "first"}, "1 groups of rows split into"),
+    "too few": (
+        {"models": ["diep"], "structures": "first"},
+        "at least 3 groups of rows, one to test and two to train on, got 1",
+    ),
     "one layer twice": ({"models": ["diep@last", "diep@final_layer.gated.layers.5"]}, "are the same layer"),
     "layer": ({"models": ["diep"], "layer": "nope"}, "no layer 'nope'"),
-    "preset and fraction": ({"preset": "chorna2025", "test_fraction": 0.5}, "leave test_fraction out"),
+    "preset": ({"preset": "paper"}, "preset: input should be 'chorna2025', got 'paper'"),
+    "preset of few": ({"preset": "chorna2025", "structures": "first"}, "leaves 1 structures for training and 0 for"),
     "no model": ({"models": [3]}, "models must be names, .*, got int at position 0"),
     "file": ({"models": ["diep"], "structures": "nowhere.extxyz"}, "nowhere.extxyz does not exist"),
 }
@@ -50,7 +54,8 @@ def test_bad_requests_fail_before_any_model_runs(
         ({"measures": ["r2"]}, "some of gfre, gfrd, lfre, .*, got 'r2'"),
         ({"groups": [0] * 50, "test_idx": [1]}, "not both"),
         ({"groups": [0, 1]}, "2 labels for 50 rows"),
-        ({"n_local_points": 26}, "n_local_points is 26"),
+        ({"n_local_points": 41}, "n_local_points is 41"),
+        ({"n_local_points": 26, "preset": "chorna2025"}, "n_local_points is 26"),
         ({"features": {"a": np.zeros((50, 3)), "b": np.zeros((49, 3))}}, "same rows, got a: 50, b: 49"),
     ],
 )

@@ -24,11 +24,18 @@ from latentcmp.errors import InputError
 from latentcmp.features.data import Features
 from latentcmp.report import outputs
 from latentcmp.report.files import check_writable
+from latentcmp.systems.group_folds import GroupFolds, block_of_groups
 from latentcmp.systems.read import read_systems
-from latentcmp.systems.split import rows_by_group, split_by_group
+from latentcmp.systems.split import split_into_folds
 from latentcmp.systems.system import in_canonical_order
+from tests.measures.fold_cases import local_row_squares, row_squares
 
 WRITTEN = {
+    "baselines.csv",
+    "baselines_structures.csv",
+    "elements.csv",
+    "heatmap_structures.png",
+    "learning_curve.png",
     "gfre.csv",
     "lfre.csv",
     "gfre_structures.csv",
@@ -40,36 +47,50 @@ WRITTEN = {
 
 
 @pytest.fixture(scope="module")
-def comparison(all_models: None, structures: list[Atoms]) -> Comparison:
+def named(structures: list[Atoms]) -> list[Atoms]:
     named = [atoms.copy() for atoms in structures]
     for number, atoms in enumerate(named):
         atoms.info = {"id": f"s{number}", "subset": "crystal" if atoms.info.get("x") else "molecule"}
-    return latentcmp.compare(["sevennet-0", "sevennet-0@backbone", "chgnet-r2scan"], named, order=3, test_fraction=0.3)
+    return named
 
 
-def test_entries_are_those_of_the_metrics(comparison: Comparison, structures: list[Atoms]) -> None:
-    systems = in_canonical_order(read_systems(structures))
-    source, target = (latentcmp.extract(name, systems).values for name in ("chgnet-r2scan", "sevennet-0"))
-    test = split_by_group(systems, 0.3).atoms
-    # Singular values down to 1e-9 of the largest are kept here, so the last bits, which differ with the number of
-    # threads of a product, show at 1e-8.
-    expected = metrics.global_reconstruction_error(source, target, test_idx=test)
-    assert comparison.gfre["chgnet-r2scan", "sevennet-0"] == pytest.approx(float(expected), rel=1e-6)
-    expected = metrics.local_reconstruction_error(source, target, 64, test_idx=test)
-    assert comparison.lfre["chgnet-r2scan", "sevennet-0"] == pytest.approx(float(expected), rel=1e-6)
+@pytest.fixture(scope="module")
+def comparison(all_models: None, named: list[Atoms]) -> Comparison:
+    return latentcmp.compare(["sevennet-0", "sevennet-0@backbone", "chgnet-r2scan"], named, order=3)
 
 
-def test_a_model_rebuilds_itself_and_a_linear_layer_comes_from_what_it_maps(comparison: Comparison) -> None:
-    assert (comparison.gfre.values.diagonal() < 1e-6).all()
-    assert comparison.gfre["sevennet-0@backbone", "sevennet-0"] < 1e-6
-    assert comparison.gfre["sevennet-0", "sevennet-0@backbone"] > 1e-3
-    assert comparison.gfre["chgnet-r2scan", "sevennet-0"] > 1e-2
+def test_entries_are_those_of_rows_in_folds_of_groups(comparison: Comparison, named: list[Atoms]) -> None:
+    systems = in_canonical_order(read_systems(named))
+    x, y = (latentcmp.extract(name, systems).values.double().numpy() for name in ("chgnet-r2scan", "sevennet-0"))
+    split = split_into_folds(systems)
+    assert split.folds is not None
+    fold = np.array(split.folds.fold_of_block)[split.atoms]
+    expected = row_squares(x, y, fold, np.geomspace(1e-3, 0.9, 10), "ridge").mean() ** 0.5
+    assert comparison.gfre["chgnet-r2scan", "sevennet-0"] == pytest.approx(expected, rel=1e-6)
+    expected = local_row_squares(x, y, fold, np.geomspace(0.1, 0.9, 7), 64).mean() ** 0.5
+    assert comparison.lfre["chgnet-r2scan", "sevennet-0"] == pytest.approx(expected, rel=1e-6)
+    assert (comparison.atoms.n_test, comparison.atoms.n_folds) == (len(x), 5)
 
 
-def test_the_order_of_structures_does_not_matter(all_models: None, structures: list[Atoms]) -> None:
+def test_a_model_reconstructs_itself_and_a_linear_layer_comes_from_what_it_maps(
+    comparison: Comparison, named: list[Atoms]
+) -> None:
+    """Up to what ridge shrinks in the default, and to rounding with the truncated SVD of the preset."""
+    assert (comparison.gfre.values.diagonal() < 1e-2).all()
+    assert comparison.gfre["sevennet-0@backbone", "sevennet-0"] < 1e-2
+    assert comparison.gfre["sevennet-0", "sevennet-0@backbone"] > 2e-2
+    assert comparison.gfre["chgnet-r2scan", "sevennet-0"] > 2e-2
+    models = ["sevennet-0", "sevennet-0@backbone"]
+    exact = latentcmp.compare(models, named, order=1, measures=["gfre"], preset="chorna2025")
+    assert (exact.gfre.values.diagonal() < 1e-6).all()
+    assert exact.gfre["sevennet-0@backbone", "sevennet-0"] < 1e-6
+    assert exact.gfre["sevennet-0", "sevennet-0@backbone"] > 1e-3
+
+
+def test_the_order_of_structures_does_not_matter(all_models: None, named: list[Atoms]) -> None:
     models = ["chgnet-0.3.0", "chgnet-r2scan"]
-    first = latentcmp.compare(models, structures[:40], order=2)
-    second = latentcmp.compare(models, structures[:40][::-1], order=2)
+    first = latentcmp.compare(models, named[:40], order=2)
+    second = latentcmp.compare(models, named[:40][::-1], order=2)
     for measure in ("gfre", "lfre"):
         expected = getattr(first.atoms, measure).values
         torch.testing.assert_close(getattr(second.atoms, measure).values, expected, rtol=1e-9, atol=1e-9)
@@ -136,8 +157,11 @@ def test_the_dictionary_has_every_number_and_where_it_comes_from(comparison: Com
     assert len(manifest["models"]["chgnet-r2scan"]["sha256"]) == 64
     assert manifest["models"]["sevennet-0@backbone"]["module"] == "4_equivariant_gate"
     assert manifest["versions"]["torch"] == torch.__version__
-    assert manifest["split"].startswith("by group")
-    assert manifest["alphas"][0] == pytest.approx(1e-9)
+    assert manifest["split"].startswith("5 folds by group (100 groups of 100 structures)")
+    assert manifest["solver"] == "ridge"
+    assert manifest["alphas"][0] == pytest.approx(1e-3)
+    assert manifest["local_alphas"][0] == pytest.approx(0.1)
+    assert content["atoms"]["n_folds"] == content["structures"]["n_folds"] == 5
     assert {"inference", "graphs", "errors between atoms"} <= set(content["timing"])
 
 
@@ -230,13 +254,13 @@ def test_the_papers_preset_brings_its_order_and_split(all_models: None, structur
     assert found.structures.n_local_points == [[n_train, n_train], [n_train, n_train]]
 
 
-def test_features_at_hand_split_by_groups(chgnet_features: Features, sevennet_features: Features) -> None:
+def test_features_in_memory_of_one_split_have_the_errors_of_the_metrics(
+    chgnet_features: Features, sevennet_features: Features
+) -> None:
     features = {"chgnet": chgnet_features.values, "sevennet": sevennet_features.values.numpy().astype(np.float64)}
-    groups = np.repeat(np.arange(len(chgnet_features.ids)), np.diff(chgnet_features.ptr.numpy()))
-    found = latentcmp.compare_features(
-        features, groups=groups, measures=("gfre", "gfrd", "lfre"), n_local_points=20, test_fraction=0.3
-    )
-    test = rows_by_group([str(group) for group in groups], len(groups), 0.3)
+    test = np.repeat(np.arange(len(chgnet_features.ids)) % 3 == 0, np.diff(chgnet_features.ptr.numpy()))
+    measures = ("gfre", "gfrd", "lfre")
+    found = latentcmp.compare_features(features, test_idx=test, measures=measures, n_local_points=20)
     for measure, function, extra in (
         ("gfre", metrics.global_reconstruction_error, ()),
         ("gfrd", metrics.global_reconstruction_distortion, ()),
@@ -245,3 +269,16 @@ def test_features_at_hand_split_by_groups(chgnet_features: Features, sevennet_fe
         expected = function(features["chgnet"].numpy(), features["sevennet"], *extra, test_idx=test)
         assert getattr(found, measure)["chgnet", "sevennet"] == pytest.approx(expected, rel=1e-9)
     assert found.structures is None
+
+
+def test_features_in_memory_in_folds_of_groups(chgnet_features: Features, sevennet_features: Features) -> None:
+    features = {"chgnet": chgnet_features.values, "sevennet": sevennet_features.values}
+    groups = np.repeat(np.arange(len(chgnet_features.ids)) // 2, np.diff(chgnet_features.ptr.numpy()))
+    found = latentcmp.compare_features(features, groups=groups, n_local_points=10)
+    folds = GroupFolds.of(50)
+    fold = np.array(folds.fold_of_block)[block_of_groups(groups.tolist(), folds.n_blocks)]
+    x, y = (values.double().numpy() for values in features.values())
+    expected = row_squares(x, y, fold, np.geomspace(1e-3, 0.9, 10), "ridge").mean() ** 0.5
+    assert found.gfre["chgnet", "sevennet"] == pytest.approx(expected, rel=1e-9)
+    expected = local_row_squares(x, y, fold, np.geomspace(0.1, 0.9, 7), 10).mean() ** 0.5
+    assert found.lfre["chgnet", "sevennet"] == pytest.approx(expected, rel=1e-9)

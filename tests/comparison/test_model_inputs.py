@@ -65,7 +65,7 @@ def test_features_in_memory_join_by_id() -> None:
     order = torch.arange(125).view(25, 5).flip(0).flatten()  # the systems in the opposite order
     turned = Features(more.values[order], more.ptr, more.ids[::-1], more.numbers, {"name": "turned"})
     comparison = latentcmp.compare([features("few"), more, turned], measures="gfre")
-    assert comparison.gfre["more", "turned"] < 1e-6
+    assert comparison.gfre["more", "turned"] < 1e-5  # ridge of strength 1e-3 shrinks by about its square
     assert comparison.gfre["few", "more"] > 0.9
     assert comparison.manifest["structures"]["n_systems"] == 20
     assert {skip["reason"] for skip in comparison.manifest["structures"]["skipped"]} == {"is not in few"}

@@ -26,13 +26,14 @@ NOT_DEFAULT: dict[str, Any] = {
     "measures": ("gfrd",),
     "reduce": "norms",
     "preset": "chorna2025",
-    "test_fraction": 0.3,
     "seed": 7,
-    "solver": "ridge",
+    "solver": "cutoff",
     "n_local_points": 5,
     "local_train_rows": 400,
     "local_test_rows": 300,
-    "statistics": "gram",
+    "statistics": "qr",
+    "baselines": "none",
+    "memory": 2.5,
     "on_unsupported": "error",
     "batch_atoms": 8,
     "trust": True,
@@ -100,6 +101,7 @@ def without(package: str, code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_only_a_call_of_compare_needs_pydantic() -> None:
     code = (
         "import latentcmp, numpy\n"
@@ -120,6 +122,7 @@ def test_the_command_line_names_the_package_it_lacks(package: str) -> None:
     assert done.stderr == f"Error: {package} not installed: pip install 'latentcmp[cli]'\n"
 
 
+@pytest.mark.slow
 def test_a_name_that_needs_the_extra_says_so() -> None:
     code = "import latentcmp; print(latentcmp.JointStatistics.__name__); latentcmp.extract"
     done = without("ase", code)

@@ -57,14 +57,22 @@ def command(*arguments: str, cwd: Path, launcher: tuple[str, ...] = ("-m",), **e
     return subprocess.run(line, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=240)
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 60])
+FEW_ROWS = {"local_train_rows": 300, "local_test_rows": 100}
+PAPER = {"preset": "chorna2025"}
+
+
+@pytest.mark.parametrize(
+    ("count", "options"),
+    [(1, {}), (2, {}), (60, {}), (5, FEW_ROWS), (5, PAPER), (2, PAPER | FEW_ROWS)],
+)
 def test_shards_in_any_number_and_order_have_the_bits_of_one_process(
-    stores: list[str], tmp_path: Path, count: int
+    stores: list[str], tmp_path: Path, count: int, options: dict[str, Any]
 ) -> None:
-    whole = run(config(stores))
+    whole = run(config(stores, **options))
     assert whole.manifest["n_blocks"] > 20
+    assert ("folds" in whole.manifest) == ("preset" not in options)
     for number in range(count, 0, -1):
-        written = run_shard(config(stores), None, None, Shard(number, count), tmp_path)
+        written = run_shard(config(stores, **options), None, None, Shard(number, count), tmp_path)
         assert written == tmp_path / f"shard-{number:04d}-of-{count:04d}.safetensors"
     assert numbers(finish(merge_shards([tmp_path]), Timing())) == json.loads(json.dumps(numbers(whole)))
 
@@ -90,10 +98,10 @@ def test_a_shard_that_is_there_is_not_made_again(stores: list[str], tmp_path: Pa
     assert run_shard(config(stores), None, None, shard, tmp_path) == path
     for name, tensor in load_file(path).items():
         assert torch.equal(tensor, load(content)[name])
-    other = run_shard(config(stores, test_fraction=0.5), None, None, shard, tmp_path / "other")
+    other = run_shard(config(stores, preset="chorna2025"), None, None, shard, tmp_path / "other")
     assert other is not None
     os.replace(other, path)
-    with pytest.raises(InputError, match=r"than this one: split is .* fraction 0.5, .*not .* fraction 0.2"):
+    with pytest.raises(InputError, match=r"than this one: split is .* stratified by subset.*not .*5 folds by group"):
         run_shard(config(stores), None, None, shard, tmp_path)
 
 
@@ -177,7 +185,7 @@ def test_ranks_have_the_bits_of_one_process(stores: list[str], tmp_path: Path, w
 @pytest.mark.slow
 def test_an_error_on_a_rank_ends_the_job_by_name(stores: list[str], tmp_path: Path) -> None:
     broken = open_features(stores[1]).to_features()
-    last = max(range(len(COUNTS)), key=lambda number: broken.records[number].digest)  # the last rank has it
+    last = max(range(len(COUNTS)), key=lambda number: broken.records[number].id)  # the last rank has it
     broken.values[broken.ptr[last]] = torch.nan
     index = json.loads((Path(stores[1]) / "index.json").read_text())
     assert index["systems"]["id"][last] == f"s{last}"

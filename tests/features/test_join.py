@@ -22,11 +22,11 @@ def part(given: Features, keep: list[int], **changes: str) -> Features:
     return Features(given.values[rows], ptr, [IDS[i] for i in keep], given.numbers[rows], {}, records)
 
 
-def test_a_join_orders_by_content_and_takes_what_is_known_first() -> None:
+def test_a_join_orders_by_id_and_takes_the_first_metadata_stated() -> None:
     bare = FeaturesInMemory("bare", part(features(), [4, 2, 0, 1], group="", subset="", digest=""))
     full = FeaturesInMemory("full", part(features(), [1, 4, 5, 0, 2]))
     joined = join([bare, full])
-    assert joined.systems == [features().systems[i] for i in (0, 1, 2, 4)]
+    assert joined.systems == [features().systems[i] for i in (0, 2, 4, 1)]
     assert [(skip.id, skip.reason) for skip in joined.skipped] == [("f", "is not in bare")]
     assert joined.single_atoms == [IDS[1]]
     assert joined.differing == []

@@ -111,7 +111,7 @@ def test_a_family_of_another_package_is_compared(site: Site, structures: list[At
     comparison = latentcmp.compare(["toy-2", "toy-2@backbone"], structures, device="cpu")
     matrix = comparison.gfre.values
     assert list(comparison.gfre.names) == ["toy-2", "toy-2@backbone"]
-    assert matrix.diagonal().max() < 1e-4
+    assert matrix.diagonal().max() < 1e-3
     assert 1e-3 < matrix[0, 1] < 1  # each reconstructs itself; the tanh between the two is not linear
     assert 1e-3 < matrix[1, 0] < 1
 

@@ -1,6 +1,7 @@
 """DIEP (direct integration of the external potential), an invariant M3GNet-like model on PyG graphs."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
 
@@ -69,6 +70,12 @@ class DIEPAdapter(Adapter):
         if self.potential.element_refs is not None:
             energies = energies + self.potential.element_refs(batch).squeeze()
         return energies.reshape(-1) / torch.tensor([graph.num_nodes for graph, _, _ in graphs], device=self.device)
+
+    def constructed_anew(self) -> "DIEPAdapter":
+        """Construct the network from its own arguments, in a copy of the potential."""
+        potential, module = deepcopy(self.potential), cast(Any, self.module)
+        potential.model = type(module)(**module._init_args)
+        return DIEPAdapter(self.card, potential, self.device)
 
 
 def load(card: ModelCard, path: Path, device: torch.device, trust: bool) -> DIEPAdapter:

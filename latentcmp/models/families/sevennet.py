@@ -1,6 +1,7 @@
 """SevenNet (Park et al., JCTC 20, 4857, 2024): equivariant features in e3nn layout."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from latentcmp.models.card import Adapter, ModelCard
 from latentcmp.models.checkpoint import require_trust
 
 ELEMENTS = frozenset([*range(1, 84), *range(89, 95)])
+EAGER = {"cuequivariance_config": {"use": False}, "use_flash_tp": False, "use_oeq": False, "_flash_lammps": False}
+"""Configuration without accelerators, as `SevenNetCheckpoint.build_model` sets it by default."""
 
 
 def _points(inner: str, width: int, blocks: int = 5) -> tuple[HookPoint, ...]:
@@ -93,7 +96,20 @@ CARDS = (
 
 
 class SevenNetAdapter(Adapter):
-    """Neighbour lists by matscipy, PyG batches; open boundaries are supported."""
+    """Neighbour lists by matscipy, PyG batches; open boundaries are supported.
+
+    Args:
+        card: the card of the checkpoint.
+        module: the network, with its force head, which is removed: its autograd.grad raises where gradients are off.
+        device: where it runs.
+        config: the configuration of the network.
+    """
+
+    def __init__(self, card: ModelCard, module: Any, device: torch.device, config: Mapping[str, Any]) -> None:
+        module.set_is_batch_data(True)
+        module.delete_module_by_key("force_output")
+        super().__init__(card, module, device)
+        self.config = config
 
     def graph(self, atoms: Atoms) -> Any:
         """Build an `AtomGraphData`, with the modality where the card has one."""
@@ -112,6 +128,16 @@ class SevenNetAdapter(Adapter):
         out = self.module(Batch.from_data_list(list(graphs)).to(self.device))
         return out["inferred_total_energy"] / out["num_atoms"]
 
+    def constructed_anew(self) -> "SevenNetAdapter":
+        """Construct the network from its configuration, with its mean numbers of neighbours."""
+        from sevenn.model_build import build_E3_equivariant_model
+
+        module = build_E3_equivariant_model(deepcopy({**self.config, **EAGER}))  # which changes its argument
+        state = self.module.state_dict()  # the configurations of old versions have zeros as denominators
+        kept = {name: value for name, value in state.items() if name.endswith(".denominator")}
+        module.load_state_dict(kept, strict=False)
+        return SevenNetAdapter(self.card, module, self.device, self.config)
+
     def point(self, layer: str) -> HookPoint:
         """Return the hook point of a layer, with the layout that the module at a path states."""
         point = super().point(layer)
@@ -121,14 +147,13 @@ class SevenNetAdapter(Adapter):
 
 
 def load(card: ModelCard, path: Path, device: torch.device, trust: bool) -> SevenNetAdapter:
-    """Load a checkpoint (.pth), which needs pickle, without the force head (`latentcmp.models.card.Family`)."""
+    """Load a checkpoint (.pth), which needs pickle (`latentcmp.models.card.Family`)."""
     require_trust(card, path, trust, "needs pickle")
     from sevenn.checkpoint import SevenNetCheckpoint
 
-    module = SevenNetCheckpoint(path).build_model()
-    module.set_is_batch_data(True)
-    module.delete_module_by_key("force_output")  # its autograd.grad raises where gradients are off
-    return SevenNetAdapter(_as_loaded(card, module), module, device)
+    checkpoint = SevenNetCheckpoint(path)
+    module = checkpoint.build_model()
+    return SevenNetAdapter(_as_loaded(card, module), module, device, checkpoint.config)
 
 
 def _as_loaded(card: ModelCard, module: Any) -> ModelCard:
