@@ -1,4 +1,4 @@
-"""Local reconstruction beside scikit-matter, which is called once for each pair.
+"""Local reconstruction beside scikit-matter, and local ridge maps beside scikit-learn, called once for each pair.
 
 What is compared is the cost of a further test row: both are timed with few and with many, and the scaling of the
 training rows, which ours does once for a matrix and scikit-matter once for a call, drops out. On a GPU, which few test
@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,12 +20,23 @@ from torch import Tensor
 
 from latentcmp import compare_features
 from latentcmp.measures.inputs import Rows
+from latentcmp.measures.local_ridge import default_local_strengths, local_ridge_errors
+from latentcmp.measures.nearest import nearest
 from latentcmp.measures.pairs import pointwise_errors
+from latentcmp.systems.folds import two_folds
 
 from .run import is_installed, is_wanted, measure, seconds
 
 N_TRAIN = 5000
-NEIGHBOURS = {"256-10": 10, "256-20": 20, "256-50": 50, "256-100": 100, "128-128": 128, "256-256": 256}
+NEIGHBOURS = {
+    "256-10": 10,
+    "256-20": 20,
+    "256-50": 50,
+    "256-100": 100,
+    "64-64": 64,
+    "128-128": 128,
+    "256-256": 256,
+}
 """k of each shape, which is named D-k."""
 FEW, PEER_POINTS = 1, 9
 DOOR = {"width": 256, "k": 20, "n_train": 9_800, "n_test": 200}
@@ -81,6 +93,54 @@ def scikit_matter(problem: LocalProblem, target: int, n_test: int) -> np.ndarray
         return pointwise_local_reconstruction_error(X, Y, problem.k, train_idx=rows[:n], test_idx=rows[n:])
 
 
+def ours_by_ridge(problem: LocalProblem, n_test: int, device: str = "cpu") -> list[Tensor]:
+    """Row errors of local ridge maps of the first test rows for every target."""
+    source, *targets = problem.scaled(n_test, device)
+    neighbours = nearest(source.train, source.test, problem.k)
+    return local_ridge_errors(source.train, source.test, [(y.train, y.test) for y in targets], neighbours)
+
+
+def scikit_learn(problem: LocalProblem, target: int, n_test: int) -> np.ndarray:
+    """Row errors of local ridge maps of the first test rows for one target, by `KernelRidge`."""
+    from sklearn.neighbors import NearestNeighbors
+
+    source, *targets = ([part.numpy() for part in (rows.train, rows.test)] for rows in problem.scaled(n_test, "cpu"))
+    near = NearestNeighbors(n_neighbors=problem.k, algorithm="brute").fit(source[0]).kneighbors(source[1])[1]
+    y_train, y_test = targets[target]
+    rows = zip(near, source[1], y_test, strict=True)
+    return np.array([_kernel_ridge_error(source[0][i], query, y_train[i], y) for i, query, y in rows])
+
+
+def _kernel_ridge_error(x: np.ndarray, query: np.ndarray, y: np.ndarray, y_test: np.ndarray) -> float:
+    """Of one test row: the strength with the least squared error over both folds, then the fit to all neighbours."""
+    from sklearn.kernel_ridge import KernelRidge
+
+    def predict(rows: np.ndarray | slice, queries: np.ndarray, strength: float) -> np.ndarray:
+        alpha = (strength * np.linalg.norm(x[rows], 2)) ** 2
+        return KernelRidge(alpha=alpha).fit(x[rows], y[rows]).predict(queries)
+
+    query, y_test, x, y = query - x.mean(0), y_test - y.mean(0), x - x.mean(0), y - y.mean(0)
+    first, second = two_folds(len(x))
+    turns, strengths = ((first, second), (second, first)), default_local_strengths()
+    losses = [sum(np.square(y[o] - predict(i, x[o], t)).sum() for i, o in turns) for t in strengths]
+    return float(np.linalg.norm(y_test - predict(slice(None), query[None], strengths[np.argmin(losses)])[0]))
+
+
+class RowPeer(NamedTuple):
+    """A package that computes the row errors of one target, and the one of ours that it checks."""
+
+    package: str
+    errors: Callable[[LocalProblem, int, int], np.ndarray]
+    checks: str
+
+
+OURS = {"latentcmp": ours, "latentcmp ridge": ours_by_ridge}
+PEERS = {
+    "scikit-matter": RowPeer("skmatter", scikit_matter, "latentcmp"),
+    "scikit-learn KernelRidge": RowPeer("sklearn", scikit_learn, "latentcmp ridge"),
+}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     choices = list(NEIGHBOURS)
     parser.add_argument("--local-shapes", nargs="*", choices=choices, default=choices, help="D-k of local errors")
@@ -91,8 +151,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> list[dict]:
     """Rows of the table: milliseconds for one further test row and every target but the source itself.
 
-    scikit-matter's are those of one call times the number of targets. The error is the largest relative one of a row
-    error, checked on every target before anything is timed where scikit-matter is installed.
+    Those of peers are those of one call times the number of targets. The error is the largest relative one of a row
+    error, checked on every target before anything is timed where the peer is installed: scikit-matter, whose recipe
+    "latentcmp" follows, or scikit-learn, which fits the ridge maps.
     """
     found = []
     for shape in options.local_shapes:
@@ -145,26 +206,28 @@ def _whole(options: argparse.Namespace) -> dict:
         "what": f"all {problem.n_test} test rows",
         "name": name,
         "ms": 1e3 * measure({name: call}, options.repeat, options.device)[name],
-        "error": _error(problem, options.device) if is_installed("skmatter") else None,
+        "error": _error(problem, options.device, "scikit-matter") if is_installed("skmatter") else None,
     }
 
 
 def _rows_of(problem: LocalProblem, options: argparse.Namespace) -> list[dict]:
-    n_targets, installed = len(problem.targets), is_installed("skmatter")
-    error = _error(problem, options.device) if installed else None
-    times: dict[str, list[float]] = {"latentcmp": [], "scikit-matter": []}
+    """Our times, the first row, and those of the peers that are installed, one after another in every round."""
+    n_targets = len(problem.targets)
+    installed = [name for name in PEERS if is_installed(PEERS[name].package)]
+    errors = {PEERS[name].checks: _error(problem, options.device, name) for name in installed}
+    peers = [name for name in installed if is_wanted(name, options)]
+    times: dict[str, list[float]] = {name: [] for name in (*OURS, *peers)}
     for round_ in range(options.repeat):
-        peer = partial(scikit_matter, problem, round_ % n_targets)
-        own = partial(ours, problem, device=options.device)
-        times["latentcmp"].append(_marginal(own, problem.n_test, options.device))
-        if installed and is_wanted("scikit-matter", options):
-            times["scikit-matter"].append(_marginal(peer, PEER_POINTS, "cpu") * n_targets)
-    ms = {name: 1e3 * sorted(found)[len(found) // 2] for name, found in times.items() if found}
-    errors = {"latentcmp": error}
+        for name, call in OURS.items():
+            times[name].append(_marginal(partial(call, problem, device=options.device), problem.n_test, options.device))
+        for name in peers:
+            peer = partial(PEERS[name].errors, problem, round_ % n_targets)
+            times[name].append(_marginal(peer, PEER_POINTS, "cpu") * n_targets)
+    ms = {name: 1e3 * sorted(found)[len(found) // 2] for name, found in times.items()}
     return [
         {
             "problem": problem.name,
-            "what": "a test row" if name == "latentcmp" else "a test row, one pair measured",
+            "what": "a test row, one pair measured" if name in peers else "a test row",
             "name": name,
             "ms": ms[name],
             "over_ours": ms[name] / ms["latentcmp"],
@@ -174,9 +237,11 @@ def _rows_of(problem: LocalProblem, options: argparse.Namespace) -> list[dict]:
     ]
 
 
-def _error(problem: LocalProblem, device: str) -> float:
-    found = ours(problem, PEER_POINTS, device)
-    expected = [scikit_matter(problem, target, PEER_POINTS) for target in range(len(found))]
+def _error(problem: LocalProblem, device: str, name: str) -> float:
+    """The largest relative difference to a peer's row errors."""
+    peer = PEERS[name]
+    found = OURS[peer.checks](problem, PEER_POINTS, device)
+    expected = [peer.errors(problem, target, PEER_POINTS) for target in range(len(found))]
     return max(float(np.max(np.abs(a.cpu().numpy() / b - 1))) for a, b in zip(found, expected, strict=True))
 
 

@@ -2,7 +2,7 @@
 
 A peer that takes one pair or one source a call is measured on one and multiplied by their number. scikit-learn and
 himalaya choose their strength by rules of their own: they are peers in cost, and their error column shows how far
-their numbers lie from scikit-matter's.
+their numbers lie from scikit-matter's. The default recipe is measured by `reconstruction_folds`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from latentcmp import JointStatistics, compare_features
 from latentcmp.systems.folds import halves, two_folds
 
-from . import local
+from . import local, reconstruction_folds
 from .run import is_installed, is_wanted, measure, print_table
 
 SHAPES = {"10k-128": (10_000, 128), "10k-256": (10_000, 256), "10k-512": (10_000, 512), "50k-256": (50_000, 256)}
@@ -78,6 +78,7 @@ def run(options: argparse.Namespace) -> list[dict]:
             n, width = SHAPES[shape]
             problem = make_problem(int(n * options.scale), width, options.models, options.device)
             rows += _printed(run_problem(problem, options))
+            rows += _printed(reconstruction_folds.run(problem.matrices, options))
         return rows + _printed(local.run(options))
 
 

@@ -6,6 +6,7 @@
     latentcmp bench training       # what a loss adds to a training step
     latentcmp bench drift          # what a drift monitor adds to a training
     latentcmp bench finetuning     # does fine-tuning keep the imprint of pretraining?
+    latentcmp bench findings --features FOLDER    # do the findings of arXiv 2512.05717 hold here?
 
 With one thread the clock is the process's CPU time, which other load does not disturb; else it is wall time.
 """
@@ -28,7 +29,7 @@ import torch
 
 RESULTS = Path("benchmarks/results")
 OPERATORS = ("pooling", "reconstruction", "streaming")  # modules with add_arguments(parser) and run(options)
-STUDIES = ("training", "drift", "finetuning")  # the same, of real models on one thread of a CPU
+STUDIES = ("training", "drift", "finetuning", "findings")  # the same, of real models on one thread of a CPU
 MALLOC = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "THP_MEM_ALLOC_ENABLE")
 UNSEEN = ("problem", "columns", "mean_rows")  # in the name of the problem, or for the plot alone
 HEADINGS = {"over_floor": "/ floor", "over_ours": "/ first"}
