@@ -22,7 +22,7 @@ from latentcmp.features.data import Features
 SLOW_FIXTURES = {"all_models", "run_ranks", "run_narrowed", "emulated"}
 """Real models, several processes, a process for each instruction set, CUDA source compiled for the CPU."""
 SLOW_FOLDERS = {"benchmarks", "cli", "gates", "runtime"}
-SLOW_FILES = {"test_core_imports", "test_lightning", "test_shards", "test_torchrun"}
+SLOW_FILES = {"test_core_imports", "test_drift", "test_lightning", "test_model_inputs", "test_shards", "test_torchrun"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
