@@ -39,12 +39,17 @@ def checked_alphas(alphas: object = None) -> np.ndarray:
     Raises:
         InputError: `alphas` is empty, not 1-D, or holds something else.
     """
+    return checked_grid("alphas", default_alphas() if alphas is None else alphas)
+
+
+def checked_grid(name: str, given: object, least: float = 0.0) -> np.ndarray:
+    """Return relative strengths in [least, 1) in ascending order: [n] float64. Raises InputError for anything else."""
     try:
-        grid = np.asarray(default_alphas() if alphas is None else alphas, dtype=np.float64)
+        grid = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError):
         grid = np.empty(0)
-    if grid.ndim != 1 or not grid.size or not np.all((grid >= 0) & (grid < 1)):
-        raise InputError(f"alphas must be a non-empty 1-D array of relative strengths in [0, 1), got {alphas!r}")
+    if grid.ndim != 1 or not grid.size or not np.all((grid >= least) & (grid < 1)):
+        raise InputError(f"{name} must be a non-empty 1-D array of relative strengths in [{least:g}, 1), got {given!r}")
     return np.sort(grid)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from latentcmp._runtime.devices import map_over_cores
 from latentcmp.errors import InputError
+from latentcmp.measures.cross_validation import checked_grid
 from latentcmp.measures.nearest import rows_at_once
 from latentcmp.ops.local_ridge import local_ridge
 from latentcmp.systems.folds import two_folds
@@ -79,16 +80,7 @@ def checked_local_strengths(strengths: object = None) -> np.ndarray:
     Raises:
         InputError: `strengths` is empty, not 1-D, or holds something else.
     """
-    try:
-        grid = np.asarray(default_local_strengths() if strengths is None else strengths, dtype=np.float64)
-    except (TypeError, ValueError):
-        grid = np.empty(0)
-    if grid.ndim != 1 or not grid.size or not np.all((grid >= LEAST_STRENGTH) & (grid < 1)):
-        raise InputError(
-            f"strengths must be a non-empty 1-D array of numbers in [{LEAST_STRENGTH:g}, 1), got {strengths!r}; "
-            "for weaker regularisation use the solver 'cutoff'"
-        )
-    return np.sort(grid)
+    return checked_grid("strengths", default_local_strengths() if strengths is None else strengths, LEAST_STRENGTH)
 
 
 def _points(neighbours: Tensor) -> int:
