@@ -1,8 +1,4 @@
-"""Global errors within elements: features about the mean of their element over the training rows.
-
-The moments of some parts about the means M of the elements follow from their Gram matrix G, the sums S of the rows of
-each element and the numbers N of these rows: G - M'S - S'M + M' diag(N) M.
-"""
+"""Global errors within elements: features about the mean of their element over the training rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentcmp.measures.elements import element_means, elements_with_groups, share_between_elements
+from latentcmp.measures.elements import (
+    element_means,
+    elements_with_groups,
+    share_between_elements,
+    within_element_gram,
+)
 from latentcmp.measures.fold_maps import fit_folds
 from latentcmp.measures.strength_search import FoldRules
 from latentcmp.statistics.element_sums import ElementSums, ElementTable
@@ -59,10 +60,7 @@ class ElementMoments(PartMoments):
 
     def gram_about(self, parts: Parts, mean: Tensor, rows: slice = ALL_COLUMNS) -> Tensor:
         """Return rows of the Gram matrix of some parts about the means of the elements: [rows, D]."""
-        sums, counts = self._sums(parts)
-        left = sums - counts[:, None] * mean / 2
-        gram = self._gram(parts, rows)
-        return gram.addmm_(mean[:, rows].mT, left, alpha=-1).addmm_(left[:, rows].mT, mean, alpha=-1)
+        return within_element_gram(self._gram(parts, ALL_COLUMNS), *self._sums(parts), mean)[rows]
 
     def squares_about(self, parts: Parts, mean: Tensor) -> Tensor:
         """Return the diagonal of the Gram matrix of some parts about the means of the elements: [D]."""
